@@ -1,0 +1,6 @@
+//! A real-time chat server, its workers, its schema migrations and its operator's toolkit.
+//!
+//! The modules, in the order a message meets them: [`message`] names the nouns; [`server`] is the way of a message.
+
+pub mod message;
+pub mod server;

@@ -1,0 +1,3 @@
+//! The way of a message.
+
+pub mod sqlite;
