@@ -4,3 +4,4 @@
 
 pub mod message;
 pub mod server;
+pub mod wire;
