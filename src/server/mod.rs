@@ -1,3 +1,6 @@
 //! The way of a message.
 
+pub mod events;
+pub mod queue;
 pub mod sqlite;
+pub mod store;
