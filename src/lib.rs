@@ -2,5 +2,7 @@
 //!
 //! The modules, in the order a message meets them: [`message`] names the nouns; [`server`] is the way of a message.
 
+pub mod config;
 pub mod message;
+pub mod ops;
 pub mod server;
