@@ -95,18 +95,12 @@ fn merge(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, C
     let mut sources = Sources::default();
     let mut rejected: BTreeSet<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     for Setting { path, value, source } in settings {
-        // Each value is tried alone on the defaults, so that one bad value doesn't hide the next.
-        let mut alone = Schema::get().defaults().clone();
-        set(&mut alone, &path, value.clone());
-        match Config::deserialize(&alone) {
-            Ok(_) => {
-                set(&mut document, &path, value);
-                sources.0.insert(path, source);
-            }
-            Err(error) => {
-                rejected.insert(path.clone());
-                problems.push(Problem { source, message: bad_value(&path, &value, &error.to_string()), key: path });
-            }
+        if let Some(error) = refusal(&path, value.clone()) {
+            rejected.insert(path.clone());
+            problems.push(Problem { source, message: bad_value(&path, &value, &error), key: path });
+        } else {
+            set(&mut document, &path, value);
+            sources.0.insert(path, source);
         }
     }
     let config = match Config::deserialize(&document) {
@@ -123,6 +117,14 @@ fn merge(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, C
     if problems.is_empty() { Ok(Loaded { config, sources }) } else { Err(ConfigError::Invalid(problems)) }
 }
 
+/// What serde says against `value` for the key `path`. It is tried alone on the defaults, so that one bad value doesn't hide the
+/// next.
+fn refusal(path: &str, value: Value) -> Option<String> {
+    let mut alone = Schema::get().defaults().clone();
+    set(&mut alone, path, value);
+    Config::deserialize(&alone).err().map(|error| error.to_string())
+}
+
 fn set(document: &mut Value, path: &str, value: Value) {
     if let Some(place) = document.pointer_mut(&format!("/{}", path.replace('.', "/"))) {
         *place = value;
@@ -136,6 +138,9 @@ fn bad_value(path: &str, value: &Value, error: &str) -> String {
     let Some((_, expected)) = error.rsplit_once(", expected ") else {
         return format!("{path}: got {got}: {error}");
     };
+    // An enum is asked about a name it doesn't have, which it answers with those it has.
+    let names_of_enum = if matches!(expected, "string or map" | "map with a single key") { refusal(path, "?".into()) } else { None };
+    let expected = names_of_enum.as_deref().and_then(|error| error.rsplit_once(", expected ")).map_or(expected, |(_, names)| names);
     let names: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
     if names.is_empty() {
         return format!("{path}: got {got}, expected {}", expectation(path, expected));

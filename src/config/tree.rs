@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy, Options, Spanned};
 
 /// A value in a configuration file.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,9 @@ fn options() -> Options {
         merge_keys: MergeKeyPolicy::Error,
         // `no` and `on` are words, not booleans.
         strict_booleans: true,
-        // 0x10 and 010 are sizes nobody means; as strings they are refused.
+        // What isn't a number here is refused by name later, which an error of the parser's wouldn't be.
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        // 010 means 8 to some and 10 to others; as a string it is refused where a number is expected.
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
     }
@@ -73,16 +75,27 @@ pub(super) fn scalar(text: &str) -> Option<Value> {
 }
 
 fn syntax_error(error: &serde_saphyr::Error) -> SyntaxError {
-    let formatter = serde_saphyr::DefaultMessageFormatter;
-    let render = serde_saphyr::render_options! {
-        formatter: &formatter,
-        snippets: serde_saphyr::SnippetMode::Off,
+    use serde_saphyr::Error as E;
+
+    let error = error.without_snippet();
+    let location = error.location();
+    let message = match error {
+        E::Budget { .. } | E::AliasReplayLimitExceeded { .. } | E::AliasReplayStackDepthExceeded { .. } => {
+            "nested more deeply, or larger, than a configuration can be".to_owned()
+        }
+        E::MultipleDocuments { .. } => "a second YAML document; a configuration is one".to_owned(),
+        E::MergeKeyNotAllowed { .. } => "merge keys (<<) aren't supported".to_owned(),
+        // Only keys are asked to be strings.
+        E::NullIntoString { .. } | E::Unexpected { expected: "string scalar", .. } => "a key must be a word".to_owned(),
+        other => one_line(&other.to_string()),
     };
-    SyntaxError {
-        line: error.location().map_or(1, |location| location.line().max(1)),
-        // One line a problem, and the parser may quote what it read.
-        message: error.render_with_options(render).replace(['\n', '\r'], " "),
-    }
+    SyntaxError { line: location.map_or(1, |location| location.line().max(1)), message }
+}
+
+/// One line a problem, though the parser may quote what it read; and the place is told already.
+fn one_line(message: &str) -> String {
+    let message = message.replace(['\n', '\r'], " ");
+    message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what).to_owned()
 }
 
 impl<'de> Deserialize<'de> for Tree {
