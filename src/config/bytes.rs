@@ -11,10 +11,8 @@ const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 /// The bytes `text` means, or `None` if it isn't a size or doesn't fit.
 pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
-        .unwrap_or((text, 1));
+    let (number, unit) =
+        UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).unwrap_or((text, 1));
     let number = number.trim_end();
     // `u64::from_str` takes a leading plus sign.
     if !number.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -67,7 +65,15 @@ mod tests {
 
     #[test]
     fn reads_units() {
-        let cases = [("0", 0), ("65536", 65536), ("12B", 12), ("64KiB", 65536), ("64 KiB", 65536), ("1MiB", 1 << 20), ("2GiB", 2 << 30)];
+        let cases = [
+            ("0", 0),
+            ("65536", 65536),
+            ("12B", 12),
+            ("64KiB", 65536),
+            ("64 KiB", 65536),
+            ("1MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+        ];
         for (text, want) in cases {
             assert_eq!(parse(text), Some(want), "{text}");
         }
@@ -75,7 +81,19 @@ mod tests {
 
     #[test]
     fn refuses_everything_else() {
-        for text in ["", "KiB", "-1", "+1", "1.5MiB", "64KB", "64k", "1_000", "64KiBB", "99999999999999999999", "18014398509481984KiB"] {
+        for text in [
+            "",
+            "KiB",
+            "-1",
+            "+1",
+            "1.5MiB",
+            "64KB",
+            "64k",
+            "1_000",
+            "64KiBB",
+            "99999999999999999999",
+            "18014398509481984KiB",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

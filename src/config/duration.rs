@@ -86,7 +86,9 @@ mod tests {
 
     #[test]
     fn refuses_everything_else() {
-        for text in ["", "5", "s", "-5s", "5s ago", "5 parsecs", "1mo", "1y", "01:30:00", "5s5s", "99999999999999999999s"] {
+        for text in
+            ["", "5", "s", "-5s", "5s ago", "5 parsecs", "1mo", "1y", "01:30:00", "5s5s", "99999999999999999999s"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

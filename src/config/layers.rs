@@ -67,9 +67,10 @@ fn section(file: &Path, parent: &str, entries: Vec<Entry>, settings: &mut Vec<Se
         let mut refuse = |message| problems.push(Problem { source: source.clone(), key: path.clone(), message });
 
         // A name with a dot isn't a key, whatever it joins to.
-        let known = !name.contains('.');
-        let is_section = known && schema.is_section(&path);
-        if !is_section && !(known && schema.leaf(&path).is_some()) {
+        let is_name = !name.contains('.');
+        let is_section = is_name && schema.is_section(&path);
+        let is_leaf = is_name && schema.leaf(&path).is_some();
+        if !is_section && !is_leaf {
             refuse(unknown_key(parent, &path));
             continue;
         }
@@ -82,7 +83,11 @@ fn section(file: &Path, parent: &str, entries: Vec<Entry>, settings: &mut Vec<Se
             // A section whose keys are all commented out.
             Tree::Leaf(Value::Null) if is_section => {}
             Tree::Leaf(value) if is_section => {
-                refuse(format!("{path}: got {}, expected a section with the keys {}", given(&value), schema.children(&path).join(", ")));
+                refuse(format!(
+                    "{path}: got {}, expected a section with the keys {}",
+                    given(&value),
+                    schema.children(&path).join(", ")
+                ));
             }
             Tree::Leaf(value) => settings.push(Setting { path, value, source }),
             Tree::Section(entries) if is_section => section(file, &path, entries, settings, problems),
@@ -98,7 +103,9 @@ fn unknown_key(parent: &str, path: &str) -> String {
     if let Some(nearest) = schema.nearest(path) {
         return match nearest.rsplit_once('.').filter(|_| path == nearest) {
             // `server.listen: …` on one line.
-            Some((section, name)) => format!("unknown key {shown}; write `{name}:` on a line of its own, indented below `{section}:`"),
+            Some((section, name)) => {
+                format!("unknown key {shown}; write `{name}:` on a line of its own, indented below `{section}:`")
+            }
             None => format!("unknown key {shown}; did you mean {nearest:?}?"),
         };
     }
@@ -120,7 +127,11 @@ pub(super) fn variables(environment: &[(String, String)], problems: &mut Vec<Pro
             continue;
         };
         if text.contains(char::REPLACEMENT_CHARACTER) {
-            problems.push(Problem { source, key: leaf.path.clone(), message: format!("{}: the value isn't UTF-8", leaf.path) });
+            problems.push(Problem {
+                source,
+                key: leaf.path.clone(),
+                message: format!("{}: the value isn't UTF-8", leaf.path),
+            });
             continue;
         }
         settings.push(Setting { path: leaf.path.clone(), value: typed(text, &leaf.default), source });

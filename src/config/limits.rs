@@ -143,7 +143,9 @@ mod tests {
             assert!(limit.holds(), "{limit:?}");
         }
         for leaf in Schema::get().leaves() {
-            let bounded = ["Number, ", "Bytes, ", "Duration, "].iter().any(|word| Schema::get().comment(&leaf.path).contains(word));
+            let bounded = ["Number, ", "Bytes, ", "Duration, "]
+                .iter()
+                .any(|word| Schema::get().comment(&leaf.path).contains(word));
             assert_eq!(bounded, limits.iter().any(|limit| limit.key == leaf.path), "{}", leaf.path);
         }
     }

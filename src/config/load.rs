@@ -30,7 +30,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`] with every unknown key, bad value and broken rule of all the layers; the other kinds if the file
     /// can't be read as YAML at all.
-    pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, flags: &Overrides) -> Result<Self, ConfigError> {
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &Overrides,
+    ) -> Result<Self, ConfigError> {
         Loaded::load(file, env, flags).map(|loaded| loaded.config)
     }
 }
@@ -40,7 +44,11 @@ impl Loaded {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, flags: &Overrides) -> Result<Self, ConfigError> {
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &Overrides,
+    ) -> Result<Self, ConfigError> {
         Self::load_or(file, Path::new(FILE_NAME), env, flags)
     }
 
@@ -59,8 +67,11 @@ impl Loaded {
         let mut problems = Vec::new();
         let mut settings = Vec::new();
         if let Some(text) = read(&path, must_exist)? {
-            let tree = tree::parse(&text)
-                .map_err(|error| ConfigError::Syntax { path: path.clone(), line: error.line, message: error.message })?;
+            let tree = tree::parse(&text).map_err(|error| ConfigError::Syntax {
+                path: path.clone(),
+                line: error.line,
+                message: error.message,
+            })?;
             settings.extend(layers::file(&path, tree, &mut problems));
         }
         settings.extend(layers::variables(&env, &mut problems));
@@ -93,7 +104,7 @@ fn read(path: &Path, must_exist: bool) -> Result<Option<String>, ConfigError> {
 fn merge(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
     let mut document = Schema::get().defaults().clone();
     let mut sources = Sources::default();
-    let mut rejected: BTreeSet<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+    let mut rejected: BTreeSet<String> = problems.iter().flat_map(|problem| meant(&problem.key)).collect();
     for Setting { path, value, source } in settings {
         if let Some(error) = refusal(&path, value.clone()) {
             rejected.insert(path.clone());
@@ -115,6 +126,15 @@ fn merge(settings: Vec<Setting>, mut problems: Vec<Problem>) -> Result<Loaded, C
     problems.extend(validate::problems(&config, &sources, &rejected));
     problems.sort_by(|a, b| a.source.cmp(&b.source));
     if problems.is_empty() { Ok(Loaded { config, sources }) } else { Err(ConfigError::Invalid(problems)) }
+}
+
+/// The key a problem is about, and the one that was probably meant if there is no such key.
+fn meant(key: &str) -> impl Iterator<Item = String> {
+    let leaves = Schema::get().leaves();
+    let variable = nearest(key, leaves.iter().map(|leaf| leaf.variable.as_str()));
+    let of_variable = leaves.iter().find(|leaf| Some(leaf.variable.as_str()) == variable).map(|leaf| leaf.path.clone());
+    let nearest = Schema::get().nearest(key).map(str::to_owned);
+    [Some(key.to_owned()), nearest, of_variable].into_iter().flatten()
 }
 
 /// What serde says against `value` for the key `path`. It is tried alone on the defaults, so that one bad value doesn't hide the
@@ -139,8 +159,12 @@ fn bad_value(path: &str, value: &Value, error: &str) -> String {
         return format!("{path}: got {got}: {error}");
     };
     // An enum is asked about a name it doesn't have, which it answers with those it has.
-    let names_of_enum = if matches!(expected, "string or map" | "map with a single key") { refusal(path, "?".into()) } else { None };
-    let expected = names_of_enum.as_deref().and_then(|error| error.rsplit_once(", expected ")).map_or(expected, |(_, names)| names);
+    let names_of_enum =
+        if matches!(expected, "string or map" | "map with a single key") { refusal(path, "?".into()) } else { None };
+    let expected = names_of_enum
+        .as_deref()
+        .and_then(|error| error.rsplit_once(", expected "))
+        .map_or(expected, |(_, names)| names);
     let names: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
     if names.is_empty() {
         return format!("{path}: got {got}, expected {}", expectation(path, expected));

@@ -40,7 +40,8 @@ impl Loaded {
     /// `{"config": {…}, "sources": {"server.listen": "AULA_SERVER_LISTEN", …}}`; values at their default have no source.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let sources: serde_json::Map<_, _> = self.sources.iter().map(|(key, source)| (key.to_owned(), source.to_string().into())).collect();
+        let sources: serde_json::Map<_, _> =
+            self.sources.iter().map(|(key, source)| (key.to_owned(), source.to_string().into())).collect();
         json!({ "config": self.values(), "sources": sources })
     }
 
@@ -79,11 +80,16 @@ mod tests {
     #[test]
     fn sources_are_comments() {
         let flags = Overrides { listen: Some("[::1]:9000".to_owned()), ..Overrides::default() };
-        let text = load(&[("AULA_SESSION_IDLE_TIMEOUT", "90s"), ("AULA_SERVER_ALLOWED_ORIGINS", "https://a.example")], &flags).to_yaml();
+        let text =
+            load(&[("AULA_SESSION_IDLE_TIMEOUT", "90s"), ("AULA_SERVER_ALLOWED_ORIGINS", "https://a.example")], &flags)
+                .to_yaml();
         assert!(text.starts_with("data_dir: aula-data\nlog:\n  format: text\n"), "{text}");
         assert!(text.contains("\n  idle_timeout: 90s  # AULA_SESSION_IDLE_TIMEOUT\n"), "{text}");
         assert!(text.contains("\n  listen: \"[::1]:9000\"  # --listen\n"), "{text}");
-        assert!(text.contains("\n  allowed_origins: [\"https://a.example\"]  # AULA_SERVER_ALLOWED_ORIGINS\n"), "{text}");
+        assert!(
+            text.contains("\n  allowed_origins: [\"https://a.example\"]  # AULA_SERVER_ALLOWED_ORIGINS\n"),
+            "{text}"
+        );
         assert_eq!(text.matches('#').count(), 3, "{text}");
     }
 
@@ -91,8 +97,26 @@ mod tests {
     fn yaml_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("printed.yaml");
-        for data_dir in ["aula-data", "/var/lib/aula", "a b", "true", "12", "1e3", "null", "~", "x: y", "#x", "a\"b", "ä\n", "- a", "*", "010", "'"] {
-            let loaded = load(&[("AULA_DATA_DIR", data_dir), ("AULA_SERVER_ALLOWED_ORIGINS", "*")], &Overrides::default());
+        for data_dir in [
+            "aula-data",
+            "/var/lib/aula",
+            "a b",
+            "true",
+            "12",
+            "1e3",
+            "null",
+            "~",
+            "x: y",
+            "#x",
+            "a\"b",
+            "ä\n",
+            "- a",
+            "*",
+            "010",
+            "'",
+        ] {
+            let loaded =
+                load(&[("AULA_DATA_DIR", data_dir), ("AULA_SERVER_ALLOWED_ORIGINS", "*")], &Overrides::default());
             std::fs::write(&path, loaded.to_yaml()).unwrap();
             let again = Config::load(Some(&path), std::iter::empty(), &Overrides::default()).unwrap();
             assert_eq!(again, loaded.config, "{}", loaded.to_yaml());

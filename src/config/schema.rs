@@ -16,7 +16,6 @@ pub(super) struct Leaf {
     /// `AULA_SESSION_IDLE_TIMEOUT`.
     pub variable: String,
     pub default: Value,
-    line: u64,
 }
 
 /// Every key of the embedded file.
@@ -36,9 +35,13 @@ impl Default for Config {
 
 impl Schema {
     /// The schema of the embedded file.
-    #[expect(clippy::expect_used, reason = "the file is a constant; a build in which it doesn't parse fails every test")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the file is a constant; a build in which it doesn't parse fails every test"
+    )]
     pub(super) fn get() -> &'static Self {
-        static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::of(DEFAULT_FILE).expect("the embedded file is a configuration"));
+        static SCHEMA: LazyLock<Schema> =
+            LazyLock::new(|| Schema::of(DEFAULT_FILE).expect("the embedded file is a configuration"));
         &SCHEMA
     }
 
@@ -96,7 +99,13 @@ impl Schema {
     /// The comment above `path` in the embedded file.
     #[cfg(test)]
     pub(super) fn comment(&self, path: &str) -> String {
-        let line = usize::try_from(self.leaf(path).unwrap().line).unwrap();
+        let mut tree = tree::parse(DEFAULT_FILE).unwrap();
+        let mut line = 0;
+        for name in path.split('.') {
+            let Tree::Section(entries) = tree else { panic!("{path} is below a value") };
+            let entry = entries.into_iter().find(|entry| entry.key == name).unwrap();
+            (tree, line) = (entry.tree, usize::try_from(entry.line).unwrap());
+        }
         let before: Vec<_> = DEFAULT_FILE.lines().take(line - 1).collect();
         let comment = before.iter().rev().map_while(|line| line.trim().strip_prefix('#'));
         comment.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -109,12 +118,12 @@ impl Schema {
 
 fn collect(parent: &str, entries: Vec<Entry>, leaves: &mut Vec<Leaf>, sections: &mut Vec<String>) -> Value {
     let mut object = Map::new();
-    for Entry { key, line, tree } in entries {
+    for Entry { key, tree, .. } in entries {
         let path = join(parent, &key);
         let value = match tree {
             Tree::Leaf(value) => {
                 let variable = format!("AULA_{}", path.replace('.', "_").to_uppercase());
-                leaves.push(Leaf { path, variable, default: value.clone(), line });
+                leaves.push(Leaf { path, variable, default: value.clone() });
                 value
             }
             Tree::Section(entries) => {
@@ -178,7 +187,8 @@ mod tests {
             let comment = Schema::get().comment(&leaf.path);
             let lines: Vec<_> = comment.lines().collect();
             assert!(lines.len() >= 2, "{} has a reason and a line that says what it may be: {comment:?}", leaf.path);
-            let kinds = ["Number, ", "Bytes, ", "Duration, ", "One of: ", "true or false.", "Path.", "List of ", "Address "];
+            let kinds =
+                ["Number, ", "Bytes, ", "Duration, ", "One of: ", "true or false.", "Path.", "List of ", "Address "];
             let last = lines.last().unwrap().trim();
             assert!(kinds.iter().any(|kind| last.starts_with(kind)), "{}: {last:?}", leaf.path);
         }

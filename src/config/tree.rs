@@ -228,7 +228,15 @@ mod tests {
         }
         let deep_block: String = (0..2_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
         let wide: String = (0..100_000).map(|key| format!("k{key}: 1\n")).collect();
-        for bomb in [aliases, "[".repeat(1 << 20), "{a: ".repeat(250_000), "- ".repeat(500_000), deep_block, wide, "? ".repeat(500_000)] {
+        for bomb in [
+            aliases,
+            "[".repeat(1 << 20),
+            "{a: ".repeat(250_000),
+            "- ".repeat(500_000),
+            deep_block,
+            wide,
+            "? ".repeat(500_000),
+        ] {
             let start = Instant::now();
             assert!(parse(&bomb).is_err(), "{}", &bomb[..40]);
             assert!(start.elapsed() < Duration::from_secs(2), "{} took {:?}", &bomb[..40], start.elapsed());

@@ -38,15 +38,31 @@ impl Check<'_> {
         }
     }
 
+    /// Whether `key` or the section it is in was rejected.
+    fn is_rejected(&self, key: &str) -> bool {
+        self.rejected.contains(key) || key.split_once('.').is_some_and(|(section, _)| self.rejected.contains(section))
+    }
+
     /// Reports a rule between two keys, at whichever was set by the stronger layer: that is the one to change.
-    fn relation(&mut self, holds: bool, (left, left_value): (&str, &str), rule: &str, inverse: &str, (right, right_value): (&str, &str)) {
-        if holds || self.rejected.contains(left) || self.rejected.contains(right) {
+    fn relation(
+        &mut self,
+        holds: bool,
+        (left, left_value): (&str, &str),
+        rule: &str,
+        inverse: &str,
+        (right, right_value): (&str, &str),
+    ) {
+        if holds || self.is_rejected(left) || self.is_rejected(right) {
             return;
         }
         let swap = self.sources.of(right) > self.sources.of(left);
-        let (key, value, rule, other, other_value) =
-            if swap { (right, right_value, inverse, left, left_value) } else { (left, left_value, rule, right, right_value) };
-        let fault = format!("is {value}, but must be {rule} {other}, which is {other_value} ({})", self.sources.of(other));
+        let (key, value, rule, other, other_value) = if swap {
+            (right, right_value, inverse, left, left_value)
+        } else {
+            (left, left_value, rule, right, right_value)
+        };
+        let fault =
+            format!("is {value}, but must be {rule} {other}, which is {other_value} ({})", self.sources.of(other));
         let source = self.sources.of(key).clone();
         self.problems.push(Problem { source, key: key.to_owned(), message: format!("{key} {fault}") });
     }
@@ -125,7 +141,10 @@ fn listen(text: &str, check: &mut Check<'_>) {
         None => "; the port is missing",
         Some(_) => "",
     };
-    check.report("server.listen", &format!("is {text:?}, but must be an address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080{hint}"));
+    check.report(
+        "server.listen",
+        &format!("is {text:?}, but must be an address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080{hint}"),
+    );
 }
 
 fn is_host_and_port(text: &str) -> bool {
@@ -175,12 +194,17 @@ fn is_origin(text: &str) -> bool {
         && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
     let v6_end = authority.find(']').filter(|_| authority.starts_with('['));
     let (host, port) = match v6_end {
-        Some(end) => (&authority[..=end], authority[end + 1..].strip_prefix(':').or((authority.len() == end + 1).then_some("0"))),
+        Some(end) => {
+            (&authority[..=end], authority[end + 1..].strip_prefix(':').or((authority.len() == end + 1).then_some("0")))
+        }
         None => authority.split_once(':').map_or((authority, Some("0")), |(host, port)| (host, Some(port))),
     };
     let host_is_one = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.parse::<std::net::Ipv4Addr>().is_ok() || (is_host(host) && !host.bytes().any(|byte| byte.is_ascii_uppercase())),
+        None => {
+            host.parse::<std::net::Ipv4Addr>().is_ok()
+                || (is_host(host) && !host.bytes().any(|byte| byte.is_ascii_uppercase()))
+        }
     };
     scheme_is_one && host_is_one && port.is_some_and(|port| is_port(port) && port != own_port)
 }

@@ -156,8 +156,12 @@ mod tests {
             }
         }
         let args = Cli::try_parse_from(["config", "print", "--default"]).unwrap().args;
-        let input = Input { file: None, environment: Vec::new(), flags: &Overrides::default(), json: false, quiet: false };
+        let input =
+            Input { file: None, environment: Vec::new(), flags: &Overrides::default(), json: false, quiet: false };
         let error = run(&args, input, &mut Closed, &mut Vec::new()).unwrap_err();
-        assert_eq!(error.downcast_ref::<std::io::Error>().map(std::io::Error::kind), Some(std::io::ErrorKind::BrokenPipe));
+        assert_eq!(
+            error.downcast_ref::<std::io::Error>().map(std::io::Error::kind),
+            Some(std::io::ErrorKind::BrokenPipe)
+        );
     }
 }
