@@ -2,5 +2,7 @@
 
 pub mod events;
 pub mod queue;
+pub mod search;
 pub mod sqlite;
 pub mod store;
+pub mod worker;
