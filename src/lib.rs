@@ -3,4 +3,6 @@
 //! The modules, in the order a message meets them: [`message`] names the nouns; [`server`] is the way of a message.
 
 pub mod message;
+pub mod ops;
 pub mod server;
+pub mod wire;
