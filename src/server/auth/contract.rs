@@ -228,10 +228,7 @@ pub(crate) async fn the_oldest_sessions_give_way(accounts: impl Accounts) {
     assert_eq!(standing(&accounts, &ada, ids[1]).await, Standing::SessionRevoked);
     assert_eq!(standing(&accounts, &ada, ids[2]).await, Standing::Active);
     assert_eq!(standing(&accounts, &ada, ids[ids.len() - 1]).await, Standing::Active);
-    assert_eq!(
-        revocations(&accounts).await,
-        [(ada.clone(), Some(ids[0]), None), (ada.clone(), Some(ids[1]), None)]
-    );
+    assert_eq!(revocations(&accounts).await, [(ada.clone(), Some(ids[0]), None), (ada.clone(), Some(ids[1]), None)]);
 }
 
 pub(crate) async fn a_refresh_token_is_good_once(accounts: impl Accounts) {

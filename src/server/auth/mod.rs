@@ -203,12 +203,7 @@ pub trait Accounts: Send + Sync + 'static {
 
     /// What a token of this user and session is worth; sees all that was written before the call. Does not judge
     /// expiry: the token carries its own. Told in the order of [`Standing`]'s variants after `Active`.
-    async fn standing(
-        &self,
-        username: &Username,
-        session_id: Uuid,
-        token_id: Uuid,
-    ) -> Result<Standing, AccountsError>;
+    async fn standing(&self, username: &Username, session_id: Uuid, token_id: Uuid) -> Result<Standing, AccountsError>;
 
     /// At most `limit` revocations with an id greater than `after`, in the order of their ids. Ids only rise, and
     /// are never used again. A user's newest session may be younger than the revocation that is read: who closes

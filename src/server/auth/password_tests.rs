@@ -84,7 +84,12 @@ fn a_password_is_not_printed() {
 fn memory_goes_back_to_the_operating_system() {
     let this = std::env::current_exe().unwrap();
     let output = std::process::Command::new(this)
-        .args(["--exact", "--ignored", "--nocapture", "server::auth::password::tests::resident_memory_after_many_hashes"])
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "server::auth::password::tests::resident_memory_after_many_hashes",
+        ])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

@@ -145,12 +145,7 @@ impl Auth {
     ///
     /// Errors: `BadCredentials` (unknown user or wrong password, after the same time), `Disabled` (only told to who
     /// knows the password), `TooManyAttempts`, `Overloaded`, and those that mean that accounts are unavailable.
-    pub async fn log_in(
-        &self,
-        username: &str,
-        password: Password,
-        client: Option<IpAddr>,
-    ) -> Result<Grant, AuthError> {
+    pub async fn log_in(&self, username: &str, password: Password, client: Option<IpAddr>) -> Result<Grant, AuthError> {
         let username = Username::new(username).ok();
         self.count_attempt(client, username.as_ref())?;
         let username = username.ok_or(AuthError::BadCredentials)?;
@@ -220,8 +215,7 @@ impl Auth {
     /// Errors: `Refused`, and those that mean that accounts are unavailable.
     pub async fn authenticate(&self, access_token: &str) -> Result<Identity, AuthError> {
         let identity = self.verify(access_token).map_err(AuthError::Refused)?;
-        let standing =
-            self.inner.accounts.standing(&identity.username, identity.session_id, identity.token_id).await?;
+        let standing = self.inner.accounts.standing(&identity.username, identity.session_id, identity.token_id).await?;
         match standing.refusal() {
             None => Ok(identity),
             Some(refusal) => Err(AuthError::Refused(refusal)),

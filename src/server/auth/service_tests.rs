@@ -72,9 +72,8 @@ async fn sign_up_is_refused_for_a_reason() {
 async fn an_unknown_user_and_a_wrong_password_look_the_same() {
     let (auth, _guard) = auth(|_| ());
     with_ada(&auth).await;
-    let refused = async |name: &str, text: &str| {
-        auth.log_in(name, password(text), None).await.err().unwrap().to_string()
-    };
+    let refused =
+        async |name: &str, text: &str| auth.log_in(name, password(text), None).await.err().unwrap().to_string();
     let wrong = refused("ada", "wrong").await;
     assert_eq!(refused("bob", "correct horse").await, wrong);
     assert_eq!(refused("Not A Name", "correct horse").await, wrong);

@@ -258,12 +258,7 @@ impl Accounts for SqliteAccounts {
             .await
     }
 
-    async fn standing(
-        &self,
-        username: &Username,
-        session_id: Uuid,
-        token_id: Uuid,
-    ) -> Result<Standing, AccountsError> {
+    async fn standing(&self, username: &Username, session_id: Uuid, token_id: Uuid) -> Result<Standing, AccountsError> {
         let username = username.clone();
         self.read(move |connection| {
             let found = connection
@@ -462,8 +457,7 @@ fn write_revocation(
 }
 
 fn known(connection: &Connection, username: &Username) -> rusqlite::Result<Change> {
-    let exists =
-        connection.prepare_cached("SELECT 1 FROM users WHERE username = ?1")?.exists([username.as_str()])?;
+    let exists = connection.prepare_cached("SELECT 1 FROM users WHERE username = ?1")?.exists([username.as_str()])?;
     Ok(if exists { Change::Done } else { Change::UnknownUser })
 }
 

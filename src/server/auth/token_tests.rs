@@ -20,8 +20,7 @@ fn tokens() -> Tokens {
 fn signed(tokens: &Tokens, header: &serde_json::Value, claims: &serde_json::Value) -> String {
     let encode = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", encode(header), encode(claims));
-    let signature =
-        jsonwebtoken::crypto::sign(message.as_bytes(), tokens.keys.signing().1, Algorithm::HS256).unwrap();
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), tokens.keys.signing().1, Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
 
@@ -54,11 +53,8 @@ fn the_signature_is_the_one_everybody_computes() {
     let message = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0\
                    dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     hs256::install();
-    let signature = jsonwebtoken::crypto::sign(
-        message.as_bytes(),
-        &jsonwebtoken::EncodingKey::from_secret(&key),
-        Algorithm::HS256,
-    );
+    let signature =
+        jsonwebtoken::crypto::sign(message.as_bytes(), &jsonwebtoken::EncodingKey::from_secret(&key), Algorithm::HS256);
     assert_eq!(signature.unwrap(), "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
 }
 
@@ -85,11 +81,7 @@ fn refusals_tell_the_reason() {
         (good_header.clone(), with(&good_claims, "exp", json!("never")), Refusal::Malformed),
         (good_header.clone(), with(&good_claims, "exp", json!(null)), Refusal::Malformed),
         (good_header.clone(), with(&good_claims, "exp", json!(-1)), Refusal::Expired { since: Millis(-1000) }),
-        (
-            good_header.clone(),
-            with(&good_claims, "nbf", json!(LATER.0 / 1000)),
-            Refusal::NotYetValid { until: LATER },
-        ),
+        (good_header.clone(), with(&good_claims, "nbf", json!(LATER.0 / 1000)), Refusal::NotYetValid { until: LATER }),
     ];
     for (header, claims, refusal) in cases {
         assert_eq!(check(&signed(&tokens, &header, &claims)), refusal, "{header} {claims}");
