@@ -1,1 +1,3 @@
-//! What an operator can do.
+//! The operator's commands: one file each, with its `Args` and its `run`.
+
+pub mod config;

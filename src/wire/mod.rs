@@ -1,5 +1,16 @@
-//! What clients and the server say to each other.
+//! The wire, version `aula.v1`: what clients may send ([`request`]), what the server sends ([`frame`]), and the two
+//! encodings of both ([`codec`]). `docs/protocol.md` shows each with an example.
 
-mod error_code;
+pub mod codec;
+pub mod error_code;
+pub mod frame;
+pub mod request;
 
+pub use codec::{Encoding, Incoming, Malformed, decode_json, decode_msgpack};
 pub use error_code::ErrorCode;
+pub use frame::Frame;
+pub use request::Request;
+
+/// WebSocket subprotocols, RFC 6455 §1.9.
+pub const SUBPROTOCOL_JSON: &str = "aula.v1.json";
+pub const SUBPROTOCOL_MSGPACK: &str = "aula.v1.msgpack";

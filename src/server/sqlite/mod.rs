@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod error;
+pub mod holder;
 pub mod migrate;
 mod readers;
 mod writer;

@@ -1,0 +1,59 @@
+//! Stage 6, the way back: what the workers tell the gateways.
+
+mod embedded;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::queue::Origin;
+use crate::message::{ChannelId, Message, Seq, Username};
+use crate::wire::ErrorCode;
+use crate::wire::frame::ChannelInfo;
+
+pub use embedded::{EmbeddedBus, EventTail};
+
+/// Something that happened to a channel. A gateway may see an event again, never out of its channel's order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The owner gave a message its seq: deliver it, it is on its way to the store.
+    Message(Arc<Message>),
+    /// The sender's message is stored.
+    Persisted { channel: ChannelId, seq: Seq, sender: Username, client_id: Uuid },
+    /// The sender's message will not be in the log.
+    Rejected { channel: ChannelId, sender: Username, client_id: Uuid, code: ErrorCode },
+    /// All members have everything up to here.
+    Watermarks { channel: ChannelId, delivered: Option<Seq>, read: Option<Seq> },
+    /// A channel exists, and `joined` are in it since `joined_seq`. Stored before it is said.
+    Joined { channel: ChannelInfo, joined: Vec<Username>, joined_seq: Seq, origin: Option<Origin> },
+    /// A membership change is stored; `added` and `removed` are empty when nothing had to change.
+    MembersChanged {
+        channel: ChannelInfo,
+        seq: Seq,
+        added: Vec<Username>,
+        removed: Vec<Username>,
+        by: Username,
+        origin: Option<Origin>,
+    },
+    /// A request that was taken turned out to be impossible when its turn came.
+    Refused { origin: Origin, code: ErrorCode, message: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("events can't be published: {0}")]
+pub struct BusError(pub String);
+
+/// Carries events to every gateway.
+#[async_trait]
+pub trait EventBus: Send + Sync + 'static {
+    /// Resolves when every gateway that lives has the events or will get them; they keep their order.
+    /// An error means that some may not: publish all of them again.
+    async fn publish(&self, events: Vec<Event>) -> Result<(), BusError>;
+}
+
+/// A gateway, as the bus sees it. Called in each channel's order; must not block.
+pub trait EventSink: Send + Sync + 'static {
+    fn deliver(&self, event: Event);
+}

@@ -1,0 +1,159 @@
+//! Stage 3: durable queues between the gateway and the workers.
+//!
+//! A queue is a set of lanes: a family of tasks, and a shard of it. Each lane is consumed in order by one consumer at
+//! a time. A task that was confirmed is delivered until it is acknowledged, whatever dies in between.
+
+#[cfg(test)]
+pub mod contract;
+mod sqlite;
+mod task;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+
+pub use sqlite::{SqliteQueue, SqliteQueueOptions};
+pub use task::{BadPayload, ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SendTask, Task};
+
+/// The kinds of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// What changes a channel's log, by shard.
+    DbTasks,
+    /// Stored entries that search doesn't know yet.
+    IndexTasks,
+}
+
+impl Family {
+    pub const ALL: [Self; 2] = [Self::DbTasks, Self::IndexTasks];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DbTasks => "db_tasks",
+            Self::IndexTasks => "index_tasks",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Family {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|family| family.as_str() == name);
+        known.ok_or_else(|| format!("no queue named \"{name}\"; the queues are db_tasks and index_tasks"))
+    }
+}
+
+/// One ordered queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Lane {
+    pub family: Family,
+    pub shard: u16,
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.family, self.shard)
+    }
+}
+
+/// Names a delivery when it is acknowledged.
+pub type Tag = u64;
+
+/// A task handed to a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub tag: Tag,
+    pub payload: Bytes,
+    /// It may have been delivered before, to this or another consumer.
+    pub redelivered: bool,
+}
+
+/// Called once, when the outcome of an [`enqueue`](TaskQueue::enqueue) is known; must not block.
+pub type Confirm = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// Too much waits: refuse the client with `retry_after`.
+    #[error("too many tasks are waiting")]
+    Overloaded,
+    /// The task may or may not have been kept; who repeats it must be ready for both.
+    #[error("the queue can't be written: {0}")]
+    Unavailable(String),
+    /// Another consumer has the lane now: stop, nothing more may be acknowledged.
+    #[error("another consumer has taken {0}")]
+    LaneLost(Lane),
+    #[error("the queue is closed")]
+    Closed,
+}
+
+/// How full a lane is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneStats {
+    pub queue: String,
+    pub shard: u16,
+    /// Tasks not acknowledged.
+    pub depth: u64,
+    /// Age of the oldest of them, in milliseconds.
+    pub oldest_ms: Option<u64>,
+    pub dead_letters: u64,
+    /// The process that consumes it, if any does.
+    pub consumer: Option<String>,
+}
+
+/// The producer's side, and the way to a consumer.
+#[async_trait]
+pub trait TaskQueue: Send + Sync + 'static {
+    /// Lanes of a family: shards `0..n`.
+    fn shards(&self, family: Family) -> u16;
+
+    /// Puts a task at the end of a lane. The order of the calls is the order of the lane. `confirm` is called once:
+    /// with `Ok` when no crash can lose the task any more.
+    ///
+    /// Errors: [`QueueError::Overloaded`] or [`QueueError::Closed`] at once, and `confirm` is dropped uncalled.
+    fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError>;
+
+    /// Waits until the lane has no other consumer, then takes it. Tasks that an earlier consumer did not
+    /// acknowledge come first, in their order, flagged `redelivered`.
+    async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError>;
+
+    async fn stats(&self) -> Result<Vec<LaneStats>, QueueError>;
+}
+
+/// The one consumer of a lane. Dropping it gives the lane back; what it did not acknowledge is delivered again.
+#[async_trait]
+pub trait Consumer: Send {
+    /// At least one and at most `max` tasks, in order; waits for the first, and while `prefetch` are unacknowledged.
+    /// Cancel-safe: a call that is dropped loses nothing.
+    ///
+    /// Errors: [`QueueError::LaneLost`]; [`QueueError::Unavailable`] may be tried again.
+    async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError>;
+
+    /// Forgets tasks whose effects are durable. Not waited for: an acknowledgement that is lost is a redelivery.
+    fn acknowledge(&mut self, tags: &[Tag]);
+
+    /// Sets a task aside that can't be worked on, with the reason, for an operator; resolves when that is durable.
+    async fn dead_letter(&mut self, tag: Tag, reason: &str) -> Result<(), QueueError>;
+}
+
+/// [`TaskQueue::enqueue`] for those who wait for the confirm.
+pub async fn enqueue_confirmed(queue: &dyn TaskQueue, lane: Lane, payload: Bytes) -> Result<(), QueueError> {
+    let (confirm, outcome) = tokio::sync::oneshot::channel();
+    queue.enqueue(
+        lane,
+        payload,
+        Box::new(move |result| {
+            // Who waited may have gone; the task is kept all the same.
+            let _ = confirm.send(result);
+        }),
+    )?;
+    outcome.await.unwrap_or(Err(QueueError::Closed))
+}

@@ -1,0 +1,248 @@
+//! The embedded queue: rows of a table, leases beside them, and in memory the newest tail of each lane that this
+//! process consumes, so that a task need not be read back from disk.
+
+mod consumer;
+mod lease;
+mod tail;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rusqlite::{OptionalExtension, params};
+
+use self::consumer::SqliteConsumer;
+use self::lease::Leases;
+use self::tail::Tail;
+use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
+use crate::message::Millis;
+use crate::server::sqlite::holder::Holder;
+use crate::server::sqlite::{Admission, Database, DbError};
+
+#[derive(Debug, Clone)]
+pub struct SqliteQueueOptions {
+    /// Where the locks of living processes are.
+    pub data_dir: PathBuf,
+    /// Shards of [`Family::DbTasks`].
+    pub shards: u16,
+    /// Unacknowledged tasks, in all; one more is [`QueueError::Overloaded`].
+    pub max_depth: usize,
+    /// How long a lane stays with a process that is alive but does not renew its lease.
+    pub lease: Duration,
+}
+
+/// The embedded queue. Clones share it.
+#[derive(Clone)]
+pub struct SqliteQueue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    options: SqliteQueueOptions,
+    tails: Mutex<HashMap<Lane, Arc<Tail>>>,
+    leases: Leases,
+    /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
+    depth: Arc<AtomicI64>,
+}
+
+impl SqliteQueue {
+    /// Opens the queue of a data directory; tasks that wait there under another number of shards are routed anew.
+    ///
+    /// Errors: [`QueueError::Unavailable`] if that is needed while another process consumes them.
+    pub async fn open(
+        database: Database,
+        options: SqliteQueueOptions,
+        holder: Arc<Holder>,
+    ) -> Result<Self, QueueError> {
+        pin_shards(&database, &options, holder.name()).await?;
+        let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
+        let inner = Arc::new(Inner { database, options, tails: Mutex::default(), leases, depth: Arc::default() });
+        let queue = Self { inner };
+        queue.stats().await?;
+        // Another process may have enqueued, or acknowledged: both are seen in the table.
+        let watched = Arc::downgrade(&queue.inner);
+        queue.inner.database.on_foreign_commit(move || {
+            if let Some(inner) = watched.upgrade() {
+                for tail in inner.tails.lock().values() {
+                    tail.look_again();
+                }
+            }
+        });
+        Ok(queue)
+    }
+
+    fn tail(&self, lane: Lane) -> Arc<Tail> {
+        Arc::clone(self.inner.tails.lock().entry(lane).or_default())
+    }
+}
+
+#[async_trait]
+impl TaskQueue for SqliteQueue {
+    fn shards(&self, family: Family) -> u16 {
+        match family {
+            Family::DbTasks => self.inner.options.shards,
+            Family::IndexTasks => 1,
+        }
+    }
+
+    fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError> {
+        let inner = &self.inner;
+        if inner.depth.load(Ordering::Relaxed) >= inner.options.max_depth as i64 && lane.family == Family::DbTasks {
+            return Err(QueueError::Overloaded);
+        }
+        let admission = match lane.family {
+            Family::DbTasks => Admission::Bounded,
+            Family::IndexTasks => Admission::Internal,
+        };
+        let tail = inner.tails.lock().get(&lane).cloned();
+        let depth = Arc::clone(&inner.depth);
+        let row = payload.clone();
+        let enqueued_at = Millis::now();
+        let written = move |connection: &rusqlite::Connection| {
+            connection
+                .prepare_cached("INSERT INTO tasks (family, shard, payload, enqueued_at) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![lane.family.as_str(), lane.shard, &row[..], enqueued_at.0])?;
+            Ok(connection.last_insert_rowid() as u64)
+        };
+        let done = move |result: Result<u64, DbError>| {
+            if let Ok(id) = &result {
+                depth.fetch_add(1, Ordering::Relaxed);
+                if lane.family == Family::DbTasks {
+                    crate::crash_point!("after_accept");
+                }
+                if let Some(tail) = tail {
+                    tail.push(*id, payload);
+                }
+            }
+            confirm(result.map(drop).map_err(queue_error));
+        };
+        inner.database.submit(admission, written, done).map_err(queue_error)
+    }
+
+    async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError> {
+        let tail = self.tail(lane);
+        let held = self.inner.leases.take(lane).await?;
+        tail.start_over();
+        Ok(Box::new(SqliteConsumer::new(
+            self.inner.database.clone(),
+            Arc::clone(&self.inner.depth),
+            tail,
+            held,
+            prefetch,
+        )))
+    }
+
+    async fn stats(&self) -> Result<Vec<LaneStats>, QueueError> {
+        let shards = Family::ALL.map(|family| (family, self.shards(family)));
+        let stats = lane_stats(&self.inner.database, shards.to_vec()).await?;
+        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
+        self.inner.depth.store(depth as i64, Ordering::Relaxed);
+        Ok(stats)
+    }
+}
+
+fn queue_error(error: DbError) -> QueueError {
+    match error {
+        DbError::Overloaded => QueueError::Overloaded,
+        DbError::Closed => QueueError::Closed,
+        other => QueueError::Unavailable(other.to_string()),
+    }
+}
+
+async fn lane_stats(database: &Database, families: Vec<(Family, u16)>) -> Result<Vec<LaneStats>, QueueError> {
+    let now = Millis::now().0;
+    let read = database.read(move |connection| {
+        let mut lanes = Vec::new();
+        for (family, shards) in families {
+            for shard in 0..shards {
+                let lane = params![family.as_str(), shard];
+                let (depth, oldest): (i64, Option<i64>) = connection
+                    .prepare_cached("SELECT count(*), min(enqueued_at) FROM tasks WHERE family = ?1 AND shard = ?2")?
+                    .query_row(lane, |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let dead: i64 = connection
+                    .prepare_cached("SELECT count(*) FROM dead_letters WHERE family = ?1 AND shard = ?2")?
+                    .query_row(lane, |row| row.get(0))?;
+                let consumer = connection
+                    .prepare_cached("SELECT holder FROM leases WHERE family = ?1 AND shard = ?2")?
+                    .query_row(lane, |row| row.get(0))
+                    .optional()?;
+                lanes.push(LaneStats {
+                    queue: family.as_str().to_owned(),
+                    shard,
+                    depth: depth as u64,
+                    oldest_ms: oldest.map(|at| now.saturating_sub(at).max(0) as u64),
+                    dead_letters: dead as u64,
+                    consumer,
+                });
+            }
+        }
+        Ok(lanes)
+    });
+    read.await.map_err(queue_error)
+}
+
+/// Makes the configured number of shards the one in force: the tasks that wait were routed by the stored number.
+async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str) -> Result<(), QueueError> {
+    let shards = options.shards;
+    let data_dir = options.data_dir.clone();
+    let me = me.to_owned();
+    let refused = database.write(move |connection| {
+        let stored: Option<String> = connection
+            .query_row("SELECT value FROM settings WHERE name = 'queue.shards'", [], |row| row.get(0))
+            .optional()?;
+        if stored.as_deref() == Some(shards.to_string().as_str()) {
+            return Ok(None);
+        }
+        if stored.is_some() {
+            let mut holders = connection.prepare("SELECT DISTINCT holder FROM leases")?;
+            let holders = holders.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+            let living = holders.into_iter().find(|holder| *holder != me && Lane::is_held(&data_dir, holder));
+            if let Some(holder) = living {
+                return Ok(Some(format!(
+                    "queue.shards is {shards} here and {} in the data directory, where {holder} is at work: \
+                     use the same number, or stop that process to change it",
+                    stored.unwrap_or_default()
+                )));
+            }
+            route_anew(connection, shards)?;
+        }
+        connection.execute(
+            "INSERT INTO settings (name, value) VALUES ('queue.shards', ?1)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [shards.to_string()],
+        )?;
+        Ok(None)
+    });
+    match refused.await.map_err(queue_error)? {
+        Some(reason) => Err(QueueError::Unavailable(reason)),
+        None => Ok(()),
+    }
+}
+
+impl Lane {
+    fn is_held(data_dir: &std::path::Path, holder: &str) -> bool {
+        crate::server::sqlite::holder::is_alive(data_dir, holder)
+    }
+}
+
+/// Ids stay, so each channel's tasks keep their order.
+fn route_anew(connection: &rusqlite::Connection, shards: u16) -> rusqlite::Result<()> {
+    let family = Family::DbTasks.as_str();
+    let mut waiting = connection.prepare("SELECT id, payload FROM tasks WHERE family = ?1")?;
+    let mut rows = waiting.query([family])?;
+    while let Some(row) = rows.next()? {
+        let payload = row.get_ref(1)?.as_blob()?;
+        // What can't be read goes to any consumer, which sets it aside as a dead letter.
+        let shard = Task::decode(payload).map_or(0, |task| task.partition_key().shard(shards));
+        connection
+            .prepare_cached("UPDATE tasks SET shard = ?2 WHERE id = ?1")?
+            .execute(params![row.get::<_, i64>(0)?, shard])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! Stage 5: the stored log of each channel, its members and their watermarks.
+
+#[cfg(test)]
+pub mod contract;
+mod sqlite;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::message::{ChannelId, ChannelKind, Message, Millis, Role, Seq, Username};
+use crate::wire::frame::ChannelInfo;
+
+pub use sqlite::SqliteStore;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was changed, or not all is known to be; the same call may succeed later.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The log holds something else at this seq, or this client_id elsewhere: the caller's picture of the channel is
+    /// out of date. Nothing was changed.
+    #[error("the stored log of {0} is not what the writer took it for")]
+    Conflict(ChannelId),
+}
+
+/// Members that a [`ChannelInfo`] lists, at most.
+pub const LISTED_MEMBERS: usize = 100;
+
+/// A member, with watermarks that only ever rise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub role: Role,
+    pub joined_seq: Seq,
+    pub delivered: Seq,
+    pub read: Seq,
+}
+
+/// All that an owner needs to go on with a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelState {
+    pub kind: ChannelKind,
+    pub name: Option<String>,
+    pub last_seq: Seq,
+    pub members: std::collections::BTreeMap<Username, Member>,
+    pub delivered_by_all: Seq,
+    pub read_by_all: Seq,
+}
+
+impl ChannelState {
+    pub fn info(&self, id: ChannelId) -> ChannelInfo {
+        ChannelInfo {
+            id,
+            kind: self.kind,
+            name: self.name.clone(),
+            members: self.members.keys().take(LISTED_MEMBERS).cloned().collect(),
+            member_count: self.members.len(),
+            last_seq: self.last_seq,
+        }
+    }
+}
+
+/// What one flush adds to one channel: wholly stored, or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelBatch {
+    pub channel: ChannelId,
+    /// Set in the batch that makes the channel.
+    pub create: Option<NewChannel>,
+    /// Ascending without holes, beginning right after the stored head; may be empty.
+    pub entries: Vec<Message>,
+    /// Members who are new, or whose role or watermarks changed.
+    pub members: Vec<(Username, Member)>,
+    pub departed: Vec<Username>,
+    pub delivered_by_all: Seq,
+    pub read_by_all: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewChannel {
+    pub kind: ChannelKind,
+    pub name: Option<String>,
+}
+
+/// Which part of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// The first `limit` entries with a seq above this.
+    After(Seq),
+    /// The last `limit` entries with a seq below this.
+    Before(Seq),
+}
+
+/// A channel as one member sees it in lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Membership {
+    pub channel: ChannelInfo,
+    pub last_at: Millis,
+    pub delivered_seq: Seq,
+    pub read_seq: Seq,
+    pub delivered_by_all: Seq,
+    pub read_by_all: Seq,
+}
+
+/// Implementations are shared by every task of a process. Each method may be called again after any outcome.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// `None` if there is no such channel. Reads what was stored before the call.
+    async fn channel(&self, id: ChannelId) -> Result<Option<ChannelState>, StoreError>;
+
+    /// Stores a batch atomically and durably. Storing again what is there already (the same ids at the same seqs)
+    /// changes nothing and succeeds; watermarks never go back.
+    ///
+    /// Errors: [`StoreError::Conflict`] if another entry has one of the seqs or of the client_ids;
+    /// [`StoreError::Unavailable`].
+    async fn append(&self, batch: ChannelBatch) -> Result<(), StoreError>;
+
+    /// The seqs under which these (sender, client_id) are stored in the channel, in the order asked.
+    async fn find_sends(&self, id: ChannelId, sends: Vec<(Username, Uuid)>) -> Result<Vec<Option<Seq>>, StoreError>;
+
+    /// At most `limit` entries, ascending by seq; empty for an unknown channel.
+    async fn messages(&self, id: ChannelId, page: Page, limit: usize) -> Result<Vec<Message>, StoreError>;
+
+    /// The user's membership in a channel: `None` if there is no such channel or the user is not in it.
+    async fn role(&self, id: ChannelId, user: &Username) -> Result<Option<(ChannelKind, Role)>, StoreError>;
+
+    /// The user's channels, most recently active first, at most `limit`, skipping `offset`.
+    async fn channels_of(&self, user: &Username, offset: usize, limit: usize) -> Result<Vec<Membership>, StoreError>;
+
+    /// How many channels each of these users is in, in the order asked.
+    async fn channel_counts(&self, users: Vec<Username>) -> Result<Vec<usize>, StoreError>;
+}
