@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn global_options_may_stand_on_either_side_of_the_command() {
-        for words in [["aula", "--output", "json", "migrate", "status"], ["aula", "migrate", "status", "--output", "json"]]
+        for words in
+            [["aula", "--output", "json", "migrate", "status"], ["aula", "migrate", "status", "--output", "json"]]
         {
             let cli = Cli::try_parse_from(words).unwrap();
             assert_eq!(cli.globals.output, Format::Json, "{words:?}");
