@@ -131,10 +131,33 @@ impl Context {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
+    use super::output::tests::Captured;
+
     use super::*;
+
+    /// Runs `aula --data-dir DATA_DIR WORDS…` in this process: the exit code and what is on stdout.
+    pub(crate) fn aula(data_dir: &Path, words: &[&str]) -> anyhow::Result<(Exit, String)> {
+        let cli = Cli::try_parse_from(["aula", "--quiet"].iter().chain(words))?;
+        let out = Captured::default();
+        let mut context = Context::new(cli.globals);
+        context.overrides.data_dir = Some(data_dir.to_owned());
+        context.output = context.output.captured(&out);
+        Ok((cli.command.run(&context)?, out.text()))
+    }
+
+    #[test]
+    fn completions_and_manual_name_the_commands() {
+        for words in [["completions", "zsh"].as_slice(), &["man"]] {
+            let (exit, text) = aula(Path::new("unused"), words).unwrap();
+            assert_eq!(exit, Exit::Done);
+            assert!(text.contains("migrate"), "{text}");
+        }
+    }
 
     #[test]
     fn verify_cli() {

@@ -180,6 +180,13 @@ pub(super) mod tests {
         }
     }
 
+    impl Output {
+        /// The same, with stdout in `out`; remarks are dropped.
+        pub(crate) fn captured(&self, out: &Captured) -> Self {
+            Self::to(self.format, self.quiet, Box::new(out.clone()), Box::new(io::sink()))
+        }
+    }
+
     #[derive(Serialize)]
     struct Item {
         name: &'static str,
