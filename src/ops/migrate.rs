@@ -58,7 +58,7 @@ impl Args {
 }
 
 /// A match, so that a store without a file in the data directory can't be forgotten here.
-fn database(config: &Config) -> PathBuf {
+pub(super) fn database(config: &Config) -> PathBuf {
     match config.store.backend {
         StoreBackend::Sqlite => config.data_dir.join(FILE_NAME),
     }
@@ -156,7 +156,7 @@ fn unlock(context: &Context, database: &Path) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn with_hint<T>(outcome: Result<T, MigrateError>) -> anyhow::Result<T> {
+pub(super) fn with_hint<T>(outcome: Result<T, MigrateError>) -> anyhow::Result<T> {
     match outcome {
         Err(error) => match error.hint() {
             Some(hint) => Err(error).hint(hint),

@@ -3,6 +3,7 @@
 //! `run` takes the [`Context`], writes results through [`output`], and returns how the process should [`exit`]. A new
 //! command is a module, a variant of [`Command`] and a line in [`Command::run`].
 
+mod accounts;
 pub mod arguments;
 pub mod config;
 pub mod exit;
@@ -10,6 +11,8 @@ pub mod logging;
 pub mod migrate;
 pub mod output;
 pub mod shell;
+pub mod token;
+pub mod user;
 
 use std::path::PathBuf;
 
@@ -54,6 +57,8 @@ struct Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migrate(migrate::Args),
+    User(user::Args),
+    Token(token::Args),
     Config(config::Args),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -63,6 +68,8 @@ impl Command {
     fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Migrate(args) => args.run(context),
+            Self::User(args) => args.run(context),
+            Self::Token(args) => args.run(context),
             Self::Config(args) => context.run_config(&args),
             Self::Completions(args) => args.run(context),
             Self::Man(args) => args.run(context),

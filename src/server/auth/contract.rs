@@ -1,8 +1,6 @@
 //! What every backend of [`Accounts`] must do. A backend's test module calls [`accounts_contract`] with an expression
 //! that makes an empty backend and a guard that keeps it alive.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::sync::Arc;
 
 use super::refresh::RefreshToken;

@@ -9,6 +9,7 @@ pub mod attempts;
 pub(crate) mod contract;
 mod error;
 mod hs256;
+mod options;
 pub mod password;
 pub mod refresh;
 pub mod secret;
@@ -23,8 +24,9 @@ use uuid::Uuid;
 
 use crate::message::{Millis, Username};
 pub use error::{AccountsError, AuthError};
+pub use options::AuthOptions;
 pub use refresh::RefreshHashes;
-pub use service::{Auth, AuthOptions, Grant, Identity};
+pub use service::{Auth, Grant, Identity};
 pub use token::Refusal;
 
 /// Log-in sessions that one user may have at a time; one more ends the oldest.

@@ -127,7 +127,6 @@ impl SigningKeys {
 
     /// Keys for tests, kept nowhere.
     #[cfg(test)]
-    #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     pub(crate) fn ephemeral() -> Self {
         Self::parse(&generate().unwrap()).unwrap()
     }

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use super::*;
 
 fn path_in(dir: &tempfile::TempDir) -> PathBuf {

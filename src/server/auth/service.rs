@@ -12,47 +12,13 @@ use super::password::{MAX_PASSWORD_BYTES, Password, Passwords};
 use super::refresh::RefreshToken;
 use super::secret::SigningKeys;
 use super::token::{Claims, Tokens};
-use super::{Accounts, AuthError, Creation, NewSession, Refusal, Rotation, SessionStart, User};
+use super::{Accounts, AuthError, AuthOptions, Creation, NewSession, Refusal, Rotation, SessionStart, User};
 use crate::message::{Millis, Username};
 
 /// Expired rows are kept this long, so that a clock that jumps ahead and back again forgets nobody.
 const KEPT_AFTER_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 /// Rows forgotten in one write: the writer must not be held up.
 const PRUNED_AT_ONCE: u32 = 500;
-
-/// The limits of accounts.
-#[derive(Debug, Clone)]
-pub struct AuthOptions {
-    /// How long an access token is good. Never longer than its session.
-    pub access_ttl: Duration,
-    /// How long a session lasts after its last refresh.
-    pub refresh_ttl: Duration,
-    /// In characters.
-    pub min_password_length: usize,
-    /// Attempts to log in or sign up, a minute: for each client's address, and again for each username.
-    /// 0 means 1.
-    pub logins_per_minute: u32,
-    /// Whether anybody may sign up.
-    pub signup_open: bool,
-    /// Passwords hashed at the same time, 19 MiB and a core each.
-    pub password_threads: usize,
-    /// Passwords that may wait for their turn; one more is refused.
-    pub password_queue: usize,
-}
-
-impl Default for AuthOptions {
-    fn default() -> Self {
-        Self {
-            access_ttl: Duration::from_secs(15 * 60),
-            refresh_ttl: Duration::from_secs(30 * 24 * 3600),
-            min_password_length: 8,
-            logins_per_minute: 10,
-            signup_open: true,
-            password_threads: std::thread::available_parallelism().map_or(1, usize::from),
-            password_queue: 100,
-        }
-    }
-}
 
 /// Who a good access token speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,6 +211,19 @@ impl Auth {
         }
         let claims = Claims::new(username.clone(), session.session_id, now, session.expires_at);
         Ok((self.inner.tokens.mint(&claims)?, claims.into()))
+    }
+
+    /// All there is to say about an access token: what it claims, if this server signed it, and why it is refused, if
+    /// it is.
+    ///
+    /// Errors: those that mean that accounts are unavailable.
+    pub async fn examine(&self, access_token: &str) -> Result<(Option<Identity>, Option<Refusal>), AuthError> {
+        let claimed = self.inner.tokens.read(access_token).ok().map(Identity::from);
+        match self.authenticate(access_token).await {
+            Ok(identity) => Ok((Some(identity), None)),
+            Err(AuthError::Refused(refusal)) => Ok((claimed, Some(refusal))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes one access token back, however old it is. Its session goes on.

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use super::*;
 use crate::server::auth::testing::{auth, until_after};
 use crate::wire::ErrorCode;

@@ -1,7 +1,5 @@
 //! What the tests of accounts share.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
