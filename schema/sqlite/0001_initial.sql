@@ -7,24 +7,19 @@ CREATE TABLE users (
     disabled_at   INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- One row a log-in. Its refresh tokens form a family: when a used one comes back, the family is revoked.
+-- One row a log-in. All its refresh tokens share one secret part and differ in another, so this row knows the family
+-- of a token without keeping the used ones: a known family with another token is a used token come back.
 CREATE TABLE login_sessions (
-    session_id BLOB    NOT NULL PRIMARY KEY,   -- uuid
-    username   TEXT    NOT NULL,
-    created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
-    revoked_at INTEGER
+    session_id   BLOB    NOT NULL PRIMARY KEY, -- uuid
+    username     TEXT    NOT NULL,
+    family_hash  BLOB    UNIQUE,               -- SHA-256 of the shared part; NULL: the session has no refresh tokens
+    refresh_hash BLOB,                         -- SHA-256 of the one refresh token that is good now
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL,             -- moved by each refresh; no access token outlives it
+    revoked_at   INTEGER
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX login_sessions_by_username ON login_sessions (username);
+CREATE INDEX login_sessions_by_username ON login_sessions (username, created_at);
 CREATE INDEX login_sessions_by_expiry   ON login_sessions (expires_at);
-
-CREATE TABLE refresh_tokens (
-    token_hash BLOB    NOT NULL PRIMARY KEY,   -- SHA-256 of the token: the token itself is never stored
-    session_id BLOB    NOT NULL,
-    expires_at INTEGER NOT NULL,
-    used_at    INTEGER
-) STRICT, WITHOUT ROWID;
-CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id);
 
 -- What a running server must act on at once: it follows this table and closes the sockets concerned.
 CREATE TABLE revocations (
@@ -35,7 +30,8 @@ CREATE TABLE revocations (
     expires_at INTEGER NOT NULL,               -- when the last token concerned has expired by itself
     created_at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX revocations_by_token ON revocations (token_id) WHERE token_id IS NOT NULL;
+CREATE INDEX revocations_by_token  ON revocations (token_id) WHERE token_id IS NOT NULL;
+CREATE INDEX revocations_by_expiry ON revocations (expires_at);
 
 -- Channels ---------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ use readers::Readers;
 use writer::Writer;
 pub use writer::{Admission, Written};
 
+/// The database in its data directory.
+pub const FILE_NAME: &str = "aula.db";
+
 /// How a [`Database`] is opened; the bounds are those of the configuration's `store` section.
 #[derive(Debug, Clone)]
 pub struct Options {

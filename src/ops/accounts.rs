@@ -1,0 +1,116 @@
+//! The accounts of a data directory, for the commands that work on them: beside a running server or without one.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::exit::Advise as _;
+use super::{Context, Exit, migrate};
+use crate::server::auth::password::{MAX_PASSWORD_BYTES, Password};
+use crate::server::auth::secret::SigningKeys;
+use crate::server::auth::sqlite::SqliteAccounts;
+use crate::server::auth::{Auth, AuthOptions};
+use crate::server::sqlite::migrate::{Mode, ensure};
+use crate::server::sqlite::{Database, Options};
+
+/// Runs `work` on the accounts of the data directory in force. A directory that isn't there yet is made, so that users
+/// can be added before the first start.
+pub(super) fn with_accounts<T>(
+    context: &Context,
+    work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let config = context.config()?;
+    let path = migrate::database(&config);
+    migrate::with_hint(ensure(&path, Mode::ApplyPending))?;
+    // One command reads little: one reader.
+    let options = Options { readers: 1, ..Options::default() };
+    let database = Database::open(&path, &options).with_context(|| format!("can't open {}", path.display()))?;
+    let keys = SigningKeys::open(&config.data_dir)?;
+    let accounts = Arc::new(SqliteAccounts::new(database));
+    // Nobody signs up by way of an operator's command.
+    let auth = Auth::new(accounts, keys, AuthOptions::configured(&config.auth, false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work(auth))
+}
+
+/// Where a new password comes from.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(super) struct PasswordSource {
+    /// Read the password from the first line of stdin
+    #[arg(long)]
+    password_stdin: bool,
+    /// Make a password up and print it
+    #[arg(long)]
+    generate: bool,
+}
+
+/// A password for somebody.
+pub(super) struct NewPassword {
+    pub password: Password,
+    /// To be printed, because nobody has seen it yet.
+    pub generated: Option<String>,
+}
+
+impl PasswordSource {
+    /// The password: asked for twice on the terminal unless the arguments say otherwise.
+    pub(super) fn read(&self) -> anyhow::Result<NewPassword> {
+        if self.generate {
+            let mut bytes = [0; 18];
+            getrandom::fill(&mut bytes)?;
+            let text = URL_SAFE_NO_PAD.encode(bytes);
+            return Ok(NewPassword { password: Password::new(text.clone()), generated: Some(text) });
+        }
+        let text = if self.password_stdin {
+            first_line(&mut io::stdin().lock())?
+        } else if io::stdin().is_terminal() {
+            ask_twice()?
+        } else {
+            let nowhere = anyhow::anyhow!("there is no terminal to ask for the password");
+            return Err(nowhere).hint("use --password-stdin or --generate").exit(Exit::Usage);
+        };
+        Ok(NewPassword { password: Password::new(text), generated: None })
+    }
+}
+
+fn ask_twice() -> anyhow::Result<String> {
+    let first = rpassword::prompt_password("Password: ")?;
+    let second = rpassword::prompt_password("The same again: ")?;
+    if first != second {
+        bail!("the two are not the same");
+    }
+    Ok(first)
+}
+
+/// The first line without its end. Longer than any password: cut off where it is certainly too long.
+pub(super) fn first_line(input: &mut dyn BufRead) -> anyhow::Result<String> {
+    let mut line = String::new();
+    let limit = 8 * MAX_PASSWORD_BYTES as u64;
+    io::Read::take(input, limit).read_line(&mut line).context("can't read stdin")?;
+    let text = line.strip_suffix('\n').unwrap_or(&line);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_where_it_ends() {
+        for (input, line) in [("a b \n", "a b "), ("a\r\nb", "a"), ("a", "a"), ("", ""), ("\n\n", "")] {
+            assert_eq!(first_line(&mut input.as_bytes()).unwrap(), line, "{input:?}");
+        }
+        assert!(first_line(&mut [0xff, b'\n'].as_slice()).is_err());
+        assert_eq!(first_line(&mut "x".repeat(100_000).as_bytes()).unwrap().len(), 8192);
+    }
+
+    #[test]
+    fn made_up_passwords_are_long_and_different() {
+        let source = PasswordSource { password_stdin: false, generate: true };
+        let [a, b] = [source.read().unwrap(), source.read().unwrap()].map(|new| new.generated.unwrap());
+        assert!(a.len() == 24 && a != b, "{a} {b}");
+    }
+}

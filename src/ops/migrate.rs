@@ -1,0 +1,230 @@
+//! `aula migrate`: the schema of the store, step by step.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::exit::Advise;
+use super::{Context, Exit, arguments};
+use crate::config::{Config, StoreBackend};
+use crate::server::sqlite::FILE_NAME;
+use crate::server::sqlite::migrate::{self, Applied, LockState, MigrateError, Planned, Progress, State, Step};
+
+/// Apply, list or preview the schema's migrations
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a subcommand: up.\n\n\
+        Exit codes: 0 done, or up to date; 1 failed, or the schema doesn't fit this binary; 2 wrong arguments or \
+        configuration; 3 (status and plan) something is pending."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    up: UpArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Apply what is pending, each step in one transaction; safe while others try the same
+    Up(UpArgs),
+    /// List every version and its state; exits 0 if all are applied, 3 if some are pending, 1 if the schema doesn't fit
+    Status,
+    /// Print the SQL that `up` would run; exits 0 if there is none, 3 otherwise
+    Plan,
+    /// Say who holds the migration lock
+    Unlock,
+}
+
+#[derive(Debug, clap::Args)]
+struct UpArgs {
+    /// Wait this long for another process's migration to end
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = arguments::duration)]
+    wait: Duration,
+}
+
+impl Args {
+    pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let database = database(&context.config()?);
+        match self.command.unwrap_or(Command::Up(self.up)) {
+            Command::Up(args) => up(context, &database, args.wait),
+            Command::Status => status(context, &database),
+            Command::Plan => plan(context, &database),
+            Command::Unlock => unlock(context, &database),
+        }
+    }
+}
+
+/// A match, so that a store without a file in the data directory can't be forgotten here.
+pub(super) fn database(config: &Config) -> PathBuf {
+    match config.store.backend {
+        StoreBackend::Sqlite => config.data_dir.join(FILE_NAME),
+    }
+}
+
+fn up(context: &Context, database: &Path, wait: Duration) -> anyhow::Result<Exit> {
+    let applied = migrate::up(database, wait, |step| match step {
+        Progress::Waiting { holder: Some(holder) } => {
+            context.output.note(format_args!("process {} is migrating since {}; waiting", holder.pid, holder.since));
+        }
+        Progress::Waiting { holder: None } => context.output.note("another process is migrating; waiting"),
+        Progress::Applying { version, name } => context.output.note(format_args!("applying {version:04}_{name}")),
+        Progress::Applied { .. } => {}
+    });
+    let applied = with_hint(applied)?;
+    if applied.is_empty() && !context.output.is_json() {
+        context.output.text("up to date\n")?;
+        return Ok(Exit::Done);
+    }
+    context.output.rows(&applied, ["VERSION", "NAME", "TOOK"], |step: &Applied| {
+        [format!("{:04}", step.version), step.name.to_owned(), format!("{} ms", step.took_ms)]
+    })?;
+    Ok(Exit::Done)
+}
+
+fn status(context: &Context, database: &Path) -> anyhow::Result<Exit> {
+    let steps = with_hint(migrate::status(database))?;
+    context.output.rows(&steps, ["VERSION", "NAME", "STATE", "APPLIED", "CHECKSUM"], |step: &Step| {
+        let (state, at) = match step.state {
+            State::Applied { at } => ("applied", at.to_string()),
+            State::Pending => ("pending", String::new()),
+            State::Changed => ("changed", String::new()),
+            State::Missing => ("missing", String::new()),
+            State::Newer => ("newer", String::new()),
+        };
+        let checksum = step.checksum.get(..12).unwrap_or(&step.checksum).to_owned();
+        [format!("{:04}", step.version), step.name.clone(), state.to_owned(), at, checksum]
+    })?;
+    let mut exit = Exit::Done;
+    for step in &steps {
+        match step.state {
+            State::Applied { .. } => {}
+            State::Pending if exit == Exit::Done => exit = Exit::Partly,
+            State::Pending => {}
+            State::Changed | State::Missing | State::Newer => exit = Exit::Failed,
+        }
+    }
+    Ok(exit)
+}
+
+fn plan(context: &Context, database: &Path) -> anyhow::Result<Exit> {
+    let steps = with_hint(migrate::plan(database))?;
+    if context.output.is_json() {
+        context.output.json(&steps)?;
+    } else if steps.is_empty() {
+        context.output.note("up to date");
+    } else {
+        context.output.text(&script(&steps))?;
+    }
+    Ok(if steps.is_empty() { Exit::Done } else { Exit::Partly })
+}
+
+/// The steps as they run, each with its name above it.
+fn script(steps: &[Planned]) -> String {
+    let parts = steps.iter().map(|step| format!("-- {:04}_{}\nBEGIN;\n{}COMMIT;\n", step.version, step.name, step.sql));
+    parts.collect::<Vec<_>>().join("\n")
+}
+
+#[derive(Serialize)]
+struct LockReport {
+    held: bool,
+    holder: Option<migrate::Holder>,
+}
+
+fn unlock(context: &Context, database: &Path) -> anyhow::Result<Exit> {
+    let (report, text) = match with_hint(migrate::lock_state(database))? {
+        LockState::Free => (
+            LockReport { held: false, holder: None },
+            "the lock is free: the operating system releases it when its holder ends, however that happens".to_owned(),
+        ),
+        LockState::Held(holder) => {
+            let who = match holder {
+                Some(holder) => format!("process {}, which is migrating since {}", holder.pid, holder.since),
+                None => "a process that has only just taken it".to_owned(),
+            };
+            let text = format!(
+                "the lock is held by {who}\nit can't be taken away: it is released when that process ends, however \
+                 that happens"
+            );
+            (LockReport { held: true, holder }, text)
+        }
+    };
+    let exit = if report.held { Exit::Failed } else { Exit::Done };
+    context.output.value(&report, || text)?;
+    Ok(exit)
+}
+
+pub(super) fn with_hint<T>(outcome: Result<T, MigrateError>) -> anyhow::Result<T> {
+    match outcome {
+        Err(error) => match error.hint() {
+            Some(hint) => Err(error).hint(hint),
+            None => Err(error.into()),
+        },
+        Ok(value) => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::aula;
+    use super::*;
+
+    #[test]
+    fn from_nothing_to_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+
+        let (exit, text) = aula(&data, &["migrate", "status"]).unwrap();
+        assert_eq!(exit, Exit::Partly);
+        assert!(text.contains("0001     initial  pending"), "{text}");
+        let (exit, text) = aula(&data, &["migrate", "plan"]).unwrap();
+        assert_eq!(exit, Exit::Partly);
+        assert!(text.starts_with("-- 0001_initial\nBEGIN;\n") && text.contains("CREATE TABLE users"), "{text}");
+        assert!(!data.exists(), "looking creates nothing");
+
+        let (exit, text) = aula(&data, &["migrate"]).unwrap();
+        assert_eq!(exit, Exit::Done);
+        assert!(text.contains("0001     initial"), "{text}");
+        assert_eq!(aula(&data, &["migrate", "up", "--wait", "1s"]).unwrap(), (Exit::Done, "up to date\n".to_owned()));
+        assert_eq!(aula(&data, &["migrate", "plan"]).unwrap(), (Exit::Done, String::new()));
+        assert_eq!(aula(&data, &["migrate", "status"]).unwrap().0, Exit::Done);
+    }
+
+    #[test]
+    fn the_plan_is_a_script_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, script) = aula(folder.path(), &["migrate", "plan"]).unwrap();
+        rusqlite::Connection::open_in_memory().unwrap().execute_batch(&script).unwrap();
+    }
+
+    #[test]
+    fn scripts_get_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let json = |words: &[&str]| -> serde_json::Value {
+            let words = [words, &["--output", "json"]].concat();
+            serde_json::from_str(&aula(folder.path(), &words).unwrap().1).unwrap()
+        };
+        assert_eq!(json(&["migrate", "status"])[0]["state"], "pending");
+        assert_eq!(json(&["migrate", "up"])[0]["name"], "initial");
+        assert_eq!(json(&["migrate", "up"]), serde_json::json!([]));
+        assert_eq!(json(&["migrate", "status"])[0]["state"], "applied");
+        assert_eq!(json(&["migrate", "unlock"]), serde_json::json!({"held": false, "holder": null}));
+    }
+
+    #[test]
+    fn a_schema_that_does_not_fit_fails_the_status_and_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        aula(folder.path(), &["migrate"]).unwrap();
+        let database = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
+        database.execute("INSERT INTO schema_migrations VALUES (9999, 'later', '', 0, 0)", []).unwrap();
+        let (exit, text) = aula(folder.path(), &["migrate", "status"]).unwrap();
+        assert_eq!(exit, Exit::Failed);
+        assert!(text.contains("9999     later    newer"), "{text}");
+        for command in ["up", "plan"] {
+            let error = aula(folder.path(), &["migrate", command]).unwrap_err().to_string();
+            assert!(error.contains("version 9999"), "{error}");
+        }
+    }
+}
