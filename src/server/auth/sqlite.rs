@@ -30,7 +30,7 @@ impl SqliteAccounts {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        Ok(self.database.read(read).await?)
+        Ok(self.database.read(move |connection| read(connection)).await?)
     }
 
     /// A write from outside: refused when too many wait.
