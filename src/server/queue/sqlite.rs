@@ -5,7 +5,6 @@ mod consumer;
 mod lease;
 mod tail;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,12 +12,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rusqlite::{OptionalExtension, params};
 
 use self::consumer::SqliteConsumer;
 use self::lease::Leases;
-use self::tail::Tail;
+use self::tail::Tails;
 use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
 use crate::message::Millis;
 use crate::server::sqlite::holder::Holder;
@@ -45,7 +43,7 @@ pub struct SqliteQueue {
 struct Inner {
     database: Database,
     options: SqliteQueueOptions,
-    tails: Mutex<HashMap<Lane, Arc<Tail>>>,
+    tails: Arc<Tails>,
     leases: Leases,
     /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
     depth: Arc<AtomicI64>,
@@ -62,23 +60,12 @@ impl SqliteQueue {
     ) -> Result<Self, QueueError> {
         pin_shards(&database, &options, holder.name()).await?;
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
-        let inner = Arc::new(Inner { database, options, tails: Mutex::default(), leases, depth: Arc::default() });
+        let inner = Arc::new(Inner { database, options, tails: Arc::default(), leases, depth: Arc::default() });
         let queue = Self { inner };
         queue.stats().await?;
-        // Another process may have enqueued, or acknowledged: both are seen in the table.
-        let watched = Arc::downgrade(&queue.inner);
-        queue.inner.database.on_foreign_commit(move || {
-            if let Some(inner) = watched.upgrade() {
-                for tail in inner.tails.lock().values() {
-                    tail.look_again();
-                }
-            }
-        });
+        let tails = Arc::clone(&queue.inner.tails);
+        queue.inner.database.on_foreign_commit(move || tails.look_again());
         Ok(queue)
-    }
-
-    fn tail(&self, lane: Lane) -> Arc<Tail> {
-        Arc::clone(self.inner.tails.lock().entry(lane).or_default())
     }
 }
 
@@ -100,7 +87,7 @@ impl TaskQueue for SqliteQueue {
             Family::DbTasks => Admission::Bounded,
             Family::IndexTasks => Admission::Internal,
         };
-        let tail = inner.tails.lock().get(&lane).cloned();
+        let tails = Arc::clone(&inner.tails);
         let depth = Arc::clone(&inner.depth);
         let row = payload.clone();
         let enqueued_at = Millis::now();
@@ -116,9 +103,7 @@ impl TaskQueue for SqliteQueue {
                 if lane.family == Family::DbTasks {
                     crate::crash_point!("after_accept");
                 }
-                if let Some(tail) = tail {
-                    tail.push(*id, payload);
-                }
+                tails.push(lane, *id, payload);
             }
             confirm(result.map(drop).map_err(queue_error));
         };
@@ -126,7 +111,7 @@ impl TaskQueue for SqliteQueue {
     }
 
     async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError> {
-        let tail = self.tail(lane);
+        let tail = self.inner.tails.of(lane);
         let held = self.inner.leases.take(lane).await?;
         tail.start_over();
         Ok(Box::new(SqliteConsumer::new(

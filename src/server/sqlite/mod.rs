@@ -105,7 +105,7 @@ impl Database {
     pub async fn read<T, F>(&self, read: F) -> Result<T, DbError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         self.inner.readers.run(read).await
     }

@@ -22,7 +22,7 @@ impl Readers {
     pub(super) async fn run<T, F>(&self, read: F) -> Result<T, DbError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_closed| DbError::Closed)?;
         let idle = Arc::clone(&self.idle);
@@ -30,11 +30,11 @@ impl Readers {
         let outcome = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let reused = idle.lock().pop();
-            let connection = match reused {
+            let mut connection = match reused {
                 Some(connection) => connection,
                 None => open(&path)?,
             };
-            let result = read(&connection).map_err(DbError::from);
+            let result = read(&mut connection).map_err(DbError::from);
             idle.lock().push(connection);
             result
         });

@@ -4,6 +4,8 @@
 pub mod contract;
 mod sqlite;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -11,6 +13,8 @@ use crate::message::{ChannelId, ChannelKind, Message, Millis, Role, Seq, Usernam
 use crate::wire::frame::ChannelInfo;
 
 pub use sqlite::SqliteStore;
+/// Readers of the columns that other embedded stages share.
+pub(crate) use sqlite::columns as sqlite_columns;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -66,7 +70,7 @@ pub struct ChannelBatch {
     /// Set in the batch that makes the channel.
     pub create: Option<NewChannel>,
     /// Ascending without holes, beginning right after the stored head; may be empty.
-    pub entries: Vec<Message>,
+    pub entries: Vec<Arc<Message>>,
     /// Members who are new, or whose role or watermarks changed.
     pub members: Vec<(Username, Member)>,
     pub departed: Vec<Username>,
@@ -111,7 +115,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Errors: [`StoreError::Conflict`] if another entry has one of the seqs or of the client_ids;
     /// [`StoreError::Unavailable`].
-    async fn append(&self, batch: ChannelBatch) -> Result<(), StoreError>;
+    async fn append(&self, batch: Arc<ChannelBatch>) -> Result<(), StoreError>;
 
     /// The seqs under which these (sender, client_id) are stored in the channel, in the order asked.
     async fn find_sends(&self, id: ChannelId, sends: Vec<(Username, Uuid)>) -> Result<Vec<Option<Seq>>, StoreError>;

@@ -1,11 +1,15 @@
+pub(crate) mod columns;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use self::columns::{channel_kind_name, kind, kind_name, kind_of_channel, role, role_name, seq, username};
 use super::{ChannelBatch, ChannelState, LISTED_MEMBERS, Member, Membership, NewChannel, Page, Store, StoreError};
-use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
+use crate::message::{ChannelId, ChannelKind, Message, Millis, Role, Seq, Username};
 use crate::server::sqlite::{Database, DbError};
 use crate::wire::frame::ChannelInfo;
 
@@ -22,7 +26,7 @@ impl SqliteStore {
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        read: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.database.read(read).await.map_err(unavailable)
     }
@@ -46,7 +50,7 @@ impl Store for SqliteStore {
         self.read(move |connection| read_channel(connection, id)).await
     }
 
-    async fn append(&self, batch: ChannelBatch) -> Result<(), StoreError> {
+    async fn append(&self, batch: Arc<ChannelBatch>) -> Result<(), StoreError> {
         let channel = batch.channel;
         let stored = self.database.write(move |connection| append(connection, &batch)).await.map_err(unavailable)?;
         if stored { Ok(()) } else { Err(StoreError::Conflict(channel)) }
@@ -347,67 +351,4 @@ fn listed_members(connection: &Connection, key: i64) -> rusqlite::Result<(Vec<Us
         .prepare_cached("SELECT count(*) FROM users_by_channel WHERE channel = ?1")?
         .query_row([key], |row| row.get(0))?;
     Ok((listed, count as usize))
-}
-
-// The columns' texts --------------------------------------------------------------------------------------------
-
-fn unreadable(column: usize, what: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
-}
-
-pub(crate) fn username(row: &Row<'_>, column: usize) -> rusqlite::Result<Username> {
-    let name: String = row.get(column)?;
-    Username::new(&name).map_err(|error| unreadable(column, error.to_string()))
-}
-
-pub(crate) fn seq(row: &Row<'_>, column: usize) -> rusqlite::Result<Seq> {
-    let stored: i64 = row.get(column)?;
-    Seq::try_from(stored).map_err(|error| unreadable(column, error.to_string()))
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Text => "text",
-        Kind::Media => "media",
-        Kind::System => "system",
-    }
-}
-
-fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<Kind> {
-    match row.get_ref(column)?.as_str()? {
-        "text" => Ok(Kind::Text),
-        "media" => Ok(Kind::Media),
-        "system" => Ok(Kind::System),
-        other => Err(unreadable(column, format!("unknown kind {other}"))),
-    }
-}
-
-fn channel_kind_name(kind: ChannelKind) -> &'static str {
-    match kind {
-        ChannelKind::Direct => "direct",
-        ChannelKind::Group => "group",
-    }
-}
-
-fn kind_of_channel(row: &Row<'_>, column: usize) -> rusqlite::Result<ChannelKind> {
-    match row.get_ref(column)?.as_str()? {
-        "direct" => Ok(ChannelKind::Direct),
-        "group" => Ok(ChannelKind::Group),
-        other => Err(unreadable(column, format!("unknown kind of channel {other}"))),
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Owner => "owner",
-        Role::Member => "member",
-    }
-}
-
-fn role(row: &Row<'_>, column: usize) -> rusqlite::Result<Role> {
-    match row.get_ref(column)?.as_str()? {
-        "owner" => Ok(Role::Owner),
-        "member" => Ok(Role::Member),
-        other => Err(unreadable(column, format!("unknown role {other}"))),
-    }
 }

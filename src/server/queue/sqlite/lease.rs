@@ -64,7 +64,8 @@ impl Leases {
                 holder == me || valid
             }))
         };
-        if self.database.read(in_the_way.clone()).await.map_err(queue_error)? {
+        let look = in_the_way.clone();
+        if self.database.read(move |connection| look(connection)).await.map_err(queue_error)? {
             return Ok(None);
         }
         let me = self.holder.name().to_owned();
@@ -195,5 +196,5 @@ fn since_boot() -> i64 {
     #[cfg(not(target_os = "linux"))]
     let clock = ClockId::Monotonic;
     let now = clock_gettime(clock);
-    now.tv_sec * 1000 + i64::from(now.tv_nsec) / 1_000_000
+    now.tv_sec as i64 * 1000 + now.tv_nsec as i64 / 1_000_000
 }

@@ -1,11 +1,49 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::Lane;
+
 /// Tasks kept in memory for a lane's consumer, at most. Beyond it the consumer reads them from the table.
 const CAPACITY: usize = 4096;
+
+/// The tails of the lanes that were ever consumed here.
+#[derive(Default)]
+pub(super) struct Tails {
+    by_lane: Mutex<HashMap<Lane, Arc<Tail>>>,
+    last_id: AtomicU64,
+}
+
+impl Tails {
+    pub(super) fn of(&self, lane: Lane) -> Arc<Tail> {
+        Arc::clone(self.by_lane.lock().entry(lane).or_default())
+    }
+
+    /// A committed task. Called in the order of the ids, by the writer alone.
+    ///
+    /// The tails are looked up now and not when the task was submitted: a consumer that came in between either gets
+    /// the task here, or finds it in the table.
+    pub(super) fn push(&self, lane: Lane, id: u64, payload: Bytes) {
+        let expected = self.last_id.swap(id, Ordering::Relaxed) + 1;
+        if id != expected {
+            // Ids have no holes: another process enqueued in between, and its tasks come first.
+            self.look_again();
+        } else if let Some(tail) = self.by_lane.lock().get(&lane) {
+            tail.push(id, payload);
+        }
+    }
+
+    /// Another process may have enqueued.
+    pub(super) fn look_again(&self) {
+        for tail in self.by_lane.lock().values() {
+            tail.look_again();
+        }
+    }
+}
 
 /// The newest tasks of a lane that this process enqueued, from the moment somebody here consumes it.
 #[derive(Default)]
@@ -30,8 +68,7 @@ pub(super) enum Next {
 }
 
 impl Tail {
-    /// A committed task.
-    pub(super) fn push(&self, id: u64, payload: Bytes) {
+    fn push(&self, id: u64, payload: Bytes) {
         let mut state = self.state.lock();
         if !state.consumed {
             return;
@@ -56,8 +93,7 @@ impl Tail {
         *self.state.lock() = State::default();
     }
 
-    /// Another process wrote to the table, or the consumer's standing changed.
-    pub(super) fn look_again(&self) {
+    fn look_again(&self) {
         let mut state = self.state.lock();
         if !state.consumed {
             return;

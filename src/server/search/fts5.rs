@@ -1,0 +1,181 @@
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, params, params_from_iter};
+
+use super::{Query, SearchError, SearchIndex, query};
+use crate::message::{ChannelId, Kind, Message, Millis, Username};
+use crate::server::sqlite::{Database, DbError};
+use crate::server::store::sqlite_columns as columns;
+use crate::wire::frame::{Hit, SearchPage};
+
+/// Around a match, before the rest is escaped: characters that no tokenizer takes for text.
+const OPEN: char = '\u{2}';
+const CLOSE: char = '\u{3}';
+/// SQLite instructions between two looks at the clock.
+const CLOCK_EVERY: std::ffi::c_int = 10_000;
+
+/// The embedded index.
+#[derive(Clone)]
+pub struct Fts5Search {
+    database: Database,
+    timeout: Duration,
+    total_cap: u64,
+}
+
+impl Fts5Search {
+    /// A search is given up after `timeout`; hits are counted up to `total_cap`.
+    pub fn new(database: Database, timeout: Duration, total_cap: u64) -> Self {
+        Self { database, timeout, total_cap }
+    }
+}
+
+#[async_trait]
+impl SearchIndex for Fts5Search {
+    async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError> {
+        let written = self.database.write(move |connection| {
+            // A row twice would be counted twice: the index has no primary key, its size table has.
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO messages_fts (rowid, body, channel)
+                 SELECT m.position, m.body, m.channel FROM messages m JOIN channels c USING (channel)
+                 WHERE c.channel_id = ?1 AND m.seq = ?2 AND m.deleted_at IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)",
+            )?;
+            for message in messages.iter().filter(|message| message.kind == Kind::Text) {
+                insert.execute(params![message.channel.0, message.seq as i64])?;
+            }
+            Ok(())
+        });
+        written.await.map_err(|error| SearchError::Unavailable(error.to_string()))
+    }
+
+    async fn search(&self, searcher: &Username, query: Query) -> Result<SearchPage, SearchError> {
+        let expression = query::expression(&query.text)?;
+        let below = query.cursor.as_deref().map(decode_cursor).transpose()?.unwrap_or(i64::MAX);
+        let (searcher, timeout, cap) = (searcher.clone(), self.timeout, self.total_cap);
+        let found = self.database.read(move |connection| {
+            let deadline = Instant::now() + timeout;
+            connection.progress_handler(CLOCK_EVERY, Some(move || Instant::now() > deadline))?;
+            let found = search(connection, &searcher, &query, &expression, below, cap);
+            connection.progress_handler(0, None::<fn() -> bool>)?;
+            match found {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                    Ok(Err(SearchError::TooSlow))
+                }
+                other => other,
+            }
+        });
+        found.await.unwrap_or_else(|error: DbError| Err(SearchError::Unavailable(error.to_string())))
+    }
+}
+
+fn search(
+    connection: &Connection,
+    searcher: &Username,
+    query: &Query,
+    expression: &str,
+    below: i64,
+    cap: u64,
+) -> rusqlite::Result<Result<SearchPage, SearchError>> {
+    let keys = channels(connection, searcher, query.channel)?;
+    if keys.is_empty() {
+        return Ok(match query.channel {
+            Some(_) => Err(SearchError::NotAMember),
+            None => Ok(SearchPage { hits: Vec::new(), total: 0, cursor: None }),
+        });
+    }
+    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    let matching = format!("body : ({expression}) AND channel : ({})", keys.join(" OR "));
+
+    let mut filters = String::new();
+    let mut values = vec![Value::from(matching)];
+    let mut filter = |condition: &str, value: Value| {
+        values.push(value);
+        filters.push_str(&format!(" AND {condition} ?{}", values.len()));
+    };
+    if let Some(from) = &query.from {
+        filter("m.sender =", from.as_str().to_owned().into());
+    }
+    if let Some(before) = query.before {
+        filter("m.at <", before.0.into());
+    }
+    if let Some(after) = query.after {
+        filter("m.at >", after.0.into());
+    }
+    let joined = "FROM messages_fts f JOIN messages m ON m.position = f.rowid
+                  WHERE messages_fts MATCH ?1 AND m.deleted_at IS NULL";
+
+    let total: i64 = connection
+        .prepare_cached(&format!("SELECT count(*) FROM (SELECT 1 {joined}{filters} LIMIT {cap})"))?
+        .query_row(params_from_iter(&values), |row| row.get(0))?;
+
+    let limit = query.limit.max(1);
+    values.push(below.into());
+    let below = values.len();
+    let sql = format!(
+        "SELECT m.position, c.channel_id, m.seq, m.id, m.sender, m.at, m.body,
+                highlight(messages_fts, 0, char(2), char(3))
+         {} {filters} AND f.rowid < ?{below} ORDER BY f.rowid DESC LIMIT {}",
+        joined.replace("WHERE", "JOIN channels c ON c.channel = m.channel WHERE"),
+        limit + 1
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(&values), |row| {
+        let hit = Hit {
+            channel: ChannelId(row.get(1)?),
+            seq: columns::seq(row, 2)?,
+            id: row.get(3)?,
+            sender: columns::username(row, 4)?,
+            at: Millis(row.get(5)?),
+            body: row.get(6)?,
+            highlight: escape(&row.get::<_, String>(7)?),
+        };
+        Ok((row.get::<_, i64>(0)?, hit))
+    })?;
+    let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let cursor = found.last().filter(|_| more).map(|(position, _)| encode_cursor(*position));
+    let hits = found.into_iter().map(|(_, hit)| hit).collect();
+    Ok(Ok(SearchPage { hits, total: total as u64, cursor }))
+}
+
+/// The local keys of the searcher's channels, or of the one asked for if it is among them.
+fn channels(connection: &Connection, searcher: &Username, only: Option<ChannelId>) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT b.channel FROM channels_by_username b JOIN channels c USING (channel)
+         WHERE b.username = ?1 AND (?2 IS NULL OR c.channel_id = ?2)",
+    )?;
+    let rows = statement.query_map(params![searcher.as_str(), only.map(|id| id.0)], |row| row.get(0))?;
+    rows.collect()
+}
+
+fn encode_cursor(position: i64) -> String {
+    URL_SAFE_NO_PAD.encode(position.to_be_bytes())
+}
+
+fn decode_cursor(cursor: &str) -> Result<i64, SearchError> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+    bytes.map(i64::from_be_bytes).ok_or_else(|| SearchError::Invalid("this cursor is none of ours".into()))
+}
+
+/// HTML text, with the matches in `<mark>`.
+fn escape(highlighted: &str) -> String {
+    let mut html = String::with_capacity(highlighted.len() + 16);
+    for c in highlighted.chars() {
+        match c {
+            OPEN => html.push_str("<mark>"),
+            CLOSE => html.push_str("</mark>"),
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
+}

@@ -1,0 +1,80 @@
+//! From what a person typed to an FTS5 expression (<https://www.sqlite.org/fts5.html#full_text_query_syntax>).
+//!
+//! Each word becomes a quoted string, in which nothing but the quote has a meaning: no operator, column or
+//! parenthesis of FTS5 can be smuggled in.
+
+use super::SearchError;
+
+/// Words of a query, at most.
+const MAX_WORDS: usize = 32;
+/// Of a query's text, at most, in bytes.
+const MAX_BYTES: usize = 1024;
+
+/// All words and phrases of `text`, joined by AND.
+pub(super) fn expression(text: &str) -> Result<String, SearchError> {
+    if text.len() > MAX_BYTES {
+        return Err(SearchError::Invalid(format!("a query has at most {MAX_BYTES} bytes")));
+    }
+    let mut terms = Vec::new();
+    // Outside quotes at the even pieces, inside at the odd ones; an unclosed quote runs to the end.
+    for (index, piece) in text.split('"').enumerate() {
+        if index % 2 == 1 {
+            terms.extend(term(piece, false));
+        } else {
+            for word in piece.split_whitespace() {
+                let (stem, any_ending) = match word.strip_suffix('*') {
+                    Some(stem) => (stem, true),
+                    None => (word, false),
+                };
+                terms.extend(term(stem, any_ending));
+            }
+        }
+    }
+    if terms.is_empty() {
+        return Err(SearchError::Invalid("the query has no word to search for".into()));
+    }
+    if terms.len() > MAX_WORDS {
+        return Err(SearchError::Invalid(format!("a query has at most {MAX_WORDS} words")));
+    }
+    Ok(terms.join(" AND "))
+}
+
+/// A quoted string, unless the tokenizer would find nothing in it.
+fn term(text: &str, any_ending: bool) -> Option<String> {
+    if !text.chars().any(char::is_alphanumeric) {
+        return None;
+    }
+    // A NUL would end the expression for SQLite.
+    let text = text.replace(['"', '\0'], " ");
+    Some(format!("\"{text}\"{}", if any_ending { "*" } else { "" }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_phrases_and_endings() {
+        assert_eq!(expression("hello wor*").unwrap(), r#""hello" AND "wor"*"#);
+        assert_eq!(expression(r#"say "hello world" twice"#).unwrap(), r#""say" AND "hello world" AND "twice""#);
+        assert_eq!(expression(r#"open "end"#).unwrap(), r#""open" AND "end""#);
+    }
+
+    #[test]
+    fn operators_are_words() {
+        assert_eq!(
+            expression("a OR channel:1 NEAR(b) -c ^d").unwrap(),
+            r#""a" AND "OR" AND "channel:1" AND "NEAR(b)" AND "-c" AND "^d""#
+        );
+    }
+
+    #[test]
+    fn a_query_without_a_word_is_refused() {
+        for text in ["", "  ", "\"\"", "*", "!!! ?"] {
+            assert!(matches!(expression(text), Err(SearchError::Invalid(_))), "{text}");
+        }
+        assert!(expression(&"x ".repeat(33)).is_err());
+        assert!(expression(&"x".repeat(1025)).is_err());
+    }
+}

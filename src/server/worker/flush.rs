@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use super::channel::Flush;
+use super::{Backoff, Stages};
+use crate::server::events::Event;
+use crate::server::queue::{Family, IndexTask, Lane, Tag, Task, enqueue_confirmed};
+use crate::server::store::{ChannelBatch, StoreError};
+
+/// Stores a flush, then says so, then asks for its indexing: only when all of that is certain may its tasks be
+/// acknowledged. Tries until it succeeds.
+///
+/// Errors: [`StoreError::Conflict`] alone.
+pub(super) async fn run(stages: Stages, flush: Flush) -> Result<(Arc<ChannelBatch>, Vec<Tag>), StoreError> {
+    let Flush { batch, tags, afterwards } = flush;
+    crate::crash_point!("after_broadcast_before_store");
+    let mut backoff = Backoff::new();
+    loop {
+        match stages.store.append(Arc::clone(&batch)).await {
+            Ok(()) => break,
+            Err(conflict @ StoreError::Conflict(_)) => return Err(conflict),
+            Err(error) => {
+                metrics::counter!("aula_store_retries_total").increment(1);
+                tracing::warn!(%error, channel = %batch.channel, "a batch is not stored yet");
+                backoff.pause().await;
+            }
+        }
+    }
+    crate::crash_point!("after_store_before_ack");
+    publish(&stages, afterwards).await;
+    index(&stages, &batch).await;
+    Ok((batch, tags))
+}
+
+/// Publishes until the bus has taken the events.
+pub(super) async fn publish(stages: &Stages, events: Vec<Event>) {
+    if events.is_empty() {
+        return;
+    }
+    let mut backoff = Backoff::new();
+    // The clone is for the next attempt, and shares the messages.
+    while let Err(error) = stages.bus.publish(events.clone()).await {
+        tracing::warn!(%error, "events are not published yet");
+        backoff.pause().await;
+    }
+}
+
+async fn index(stages: &Stages, batch: &ChannelBatch) {
+    let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) else { return };
+    let task = Task::Index(IndexTask { channel: batch.channel, first: first.seq, last: last.seq });
+    let payload = match task.encode() {
+        Ok(payload) => payload,
+        Err(error) => {
+            tracing::error!(%error, channel = %batch.channel, "an index task can't be encoded");
+            return;
+        }
+    };
+    let lane = Lane { family: Family::IndexTasks, shard: 0 };
+    let mut backoff = Backoff::new();
+    while let Err(error) = enqueue_confirmed(stages.queue.as_ref(), lane, payload.clone()).await {
+        tracing::warn!(%error, "an index task is not queued yet");
+        backoff.pause().await;
+    }
+}

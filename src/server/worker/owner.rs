@@ -1,0 +1,193 @@
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::channel::{Channel, Effects, Loaded, Waiting};
+use super::window::Window;
+use super::{Backoff, Stages, Stopped, WorkerOptions, flush};
+use crate::message::{ChannelId, Seq, Username};
+use crate::server::queue::{Consumer, Delivery, Tag, Task};
+use crate::server::store::{ChannelBatch, ChannelState, StoreError};
+
+/// Tasks taken from the lane at once.
+const BATCH: usize = 256;
+
+/// Owns a lane's channels until `stop`, then finishes what it has begun.
+pub(super) async fn run(
+    consumer: Box<dyn Consumer>,
+    stages: &Stages,
+    options: &WorkerOptions,
+    stop: &CancellationToken,
+) -> Result<(), Stopped> {
+    let mut owner = Owner {
+        consumer,
+        stages,
+        options,
+        channels: HashMap::new(),
+        window: Window::new(options.dedup_window),
+        under_way: FuturesUnordered::new(),
+        since: Instant::now(),
+        clock: 0,
+    };
+    while !stop.is_cancelled() {
+        let touched = tokio::select! {
+            Some(done) = owner.under_way.next() => owner.done(done)?,
+            deliveries = owner.consumer.next_batch(BATCH) => owner.accept(deliveries?).await?,
+            () = stop.cancelled() => break,
+        };
+        owner.go_on(touched).await;
+    }
+    while let Some(done) = owner.under_way.next().await {
+        let touched = owner.done(done)?;
+        owner.go_on(touched).await;
+    }
+    Ok(())
+}
+
+struct Owner<'s> {
+    consumer: Box<dyn Consumer>,
+    stages: &'s Stages,
+    options: &'s WorkerOptions,
+    channels: HashMap<ChannelId, Channel>,
+    window: Window,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    since: Instant,
+    clock: u64,
+}
+
+/// What the outside answered.
+enum Done {
+    Loaded(ChannelId, Option<ChannelState>),
+    Found(ChannelId, Vec<((Username, Uuid), Option<Seq>)>),
+    Flushed(Result<(Arc<ChannelBatch>, Vec<Tag>), StoreError>),
+}
+
+impl Owner<'_> {
+    /// Puts each task in its channel's line.
+    async fn accept(&mut self, deliveries: Vec<Delivery>) -> Result<BTreeSet<ChannelId>, Stopped> {
+        let look_all_up = self.since.elapsed() < self.options.takeover;
+        let mut touched = BTreeSet::new();
+        for Delivery { tag, payload, redelivered } in deliveries {
+            let task = match Task::decode(&payload) {
+                Ok(task) => task,
+                Err(error) => {
+                    tracing::error!(%error, tag, "a task can't be read and goes to the dead letters");
+                    metrics::counter!("aula_dead_letters_total").increment(1);
+                    self.consumer.dead_letter(tag, &error.to_string()).await?;
+                    continue;
+                }
+            };
+            let id = task.partition_key();
+            let look_up = look_all_up || redelivered || matches!(&task, Task::Send(send) if send.retry);
+            let channel = self.channels.entry(id).or_insert_with(|| Channel::new(id));
+            channel.waiting.push_back(Waiting { tag, task, look_up });
+            touched.insert(id);
+        }
+        Ok(touched)
+    }
+
+    fn done(&mut self, done: Done) -> Result<BTreeSet<ChannelId>, Stopped> {
+        let id = match done {
+            Done::Loaded(id, state) => {
+                if let Some(channel) = self.channels.get_mut(&id) {
+                    channel.set_loaded(state);
+                }
+                id
+            }
+            Done::Found(id, found) => {
+                if let Some(channel) = self.channels.get_mut(&id) {
+                    channel.looking = false;
+                    channel.found.extend(found);
+                }
+                id
+            }
+            Done::Flushed(outcome) => {
+                let (batch, tags) = outcome.map_err(Stopped::Conflict)?;
+                self.consumer.acknowledge(&tags);
+                if let Some(channel) = self.channels.get_mut(&batch.channel) {
+                    channel.flushed(&batch);
+                }
+                batch.channel
+            }
+        };
+        Ok(BTreeSet::from([id]))
+    }
+
+    /// Lets the touched channels go as far as they can, and starts what they wait for.
+    async fn go_on(&mut self, touched: BTreeSet<ChannelId>) {
+        let mut effects = Effects::default();
+        self.clock += 1;
+        for id in &touched {
+            let Some(channel) = self.channels.get_mut(id) else { continue };
+            channel.last_used = self.clock;
+            if matches!(channel.loaded, Loaded::NotYet) {
+                channel.loaded = Loaded::Loading;
+                self.under_way.push(Box::pin(load(self.stages.clone(), *id)));
+            }
+            if !channel.looking {
+                let sends = channel.to_look_up(&self.window);
+                if !sends.is_empty() {
+                    channel.looking = true;
+                    self.under_way.push(Box::pin(find(self.stages.clone(), *id, sends)));
+                }
+            }
+            channel.advance(&mut self.window, self.options, &mut effects);
+        }
+        // Live delivery first: it waits for no disk.
+        flush::publish(self.stages, effects.events).await;
+        if !effects.settled.is_empty() {
+            self.consumer.acknowledge(&effects.settled);
+        }
+        for id in touched {
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            if let Some(flush) = channel.next_flush(self.options) {
+                let stages = self.stages.clone();
+                self.under_way.push(Box::pin(async move { Done::Flushed(flush::run(stages, flush).await) }));
+            }
+        }
+        self.forget_idle_channels();
+    }
+
+    /// Halves the cache when it is full.
+    fn forget_idle_channels(&mut self) {
+        if self.channels.len() <= self.options.cached_channels {
+            return;
+        }
+        let mut last_used: Vec<u64> = self.channels.values().map(|channel| channel.last_used).collect();
+        let middle = last_used.len() / 2;
+        let (_, median, _) = last_used.select_nth_unstable(middle);
+        let median = *median;
+        self.channels.retain(|_, channel| channel.last_used >= median || !channel.is_idle());
+    }
+}
+
+async fn load(stages: Stages, id: ChannelId) -> Done {
+    let mut backoff = Backoff::new();
+    loop {
+        match stages.store.channel(id).await {
+            Ok(state) => return Done::Loaded(id, state),
+            Err(error) => {
+                tracing::warn!(%error, channel = %id, "a channel can't be read yet");
+                backoff.pause().await;
+            }
+        }
+    }
+}
+
+async fn find(stages: Stages, id: ChannelId, sends: Vec<(Username, Uuid)>) -> Done {
+    let mut backoff = Backoff::new();
+    loop {
+        match stages.store.find_sends(id, sends.clone()).await {
+            Ok(seqs) => return Done::Found(id, sends.into_iter().zip(seqs).collect()),
+            Err(error) => {
+                tracing::warn!(%error, channel = %id, "sends can't be looked up yet");
+                backoff.pause().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+use uuid::Uuid;
+
+use crate::message::{ChannelId, Seq, Username};
+
+/// The most recent sends that this owner gave a seq, stored or not: what a repeated send is first checked against.
+///
+/// Keys are 128 bits of two keyed hashes instead of the names themselves: a few times smaller, and a collision
+/// can't be sought from outside.
+pub(super) struct Window {
+    seqs: HashMap<u128, Seq>,
+    oldest: VecDeque<u128>,
+    capacity: usize,
+    hashers: (RandomState, RandomState),
+}
+
+impl Window {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            seqs: HashMap::new(),
+            oldest: VecDeque::new(),
+            capacity: capacity.max(1),
+            hashers: (RandomState::new(), RandomState::new()),
+        }
+    }
+
+    pub(super) fn get(&self, channel: ChannelId, sender: &Username, client_id: Uuid) -> Option<Seq> {
+        self.seqs.get(&self.key(channel, sender, client_id)).copied()
+    }
+
+    pub(super) fn insert(&mut self, channel: ChannelId, sender: &Username, client_id: Uuid, seq: Seq) {
+        let key = self.key(channel, sender, client_id);
+        if self.seqs.insert(key, seq).is_none() {
+            self.oldest.push_back(key);
+        }
+        while self.oldest.len() > self.capacity {
+            if let Some(oldest) = self.oldest.pop_front() {
+                self.seqs.remove(&oldest);
+            }
+        }
+    }
+
+    fn key(&self, channel: ChannelId, sender: &Username, client_id: Uuid) -> u128 {
+        let parts = (channel, sender.as_str(), client_id);
+        u128::from(self.hashers.0.hash_one(parts)) << 64 | u128::from(self.hashers.1.hash_one(parts))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_remembers_the_newest_and_tells_senders_apart() {
+        let mut window = Window::new(2);
+        let (ada, bob) = (Username::new("ada").unwrap(), Username::new("bob").unwrap());
+        let channel = ChannelId(Uuid::nil());
+        let ids = [1, 2, 3].map(Uuid::from_u128);
+        for (seq, id) in (1..).zip(ids) {
+            window.insert(channel, &ada, id, seq);
+        }
+        assert_eq!(ids.map(|id| window.get(channel, &ada, id)), [None, Some(2), Some(3)]);
+        assert_eq!(window.get(channel, &bob, ids[2]), None);
+    }
+}
