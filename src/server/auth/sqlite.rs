@@ -28,7 +28,7 @@ impl SqliteAccounts {
     async fn read<T, F>(&self, read: F) -> Result<T, AccountsError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         Ok(self.database.read(move |connection| read(connection)).await?)
     }

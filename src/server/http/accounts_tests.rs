@@ -15,7 +15,7 @@ use crate::server::http::{openapi, refuse_the_rest};
 struct Api {
     router: Router,
     auth: Auth,
-    _guard: TempDir,
+    guard: TempDir,
 }
 
 struct Answer {
@@ -28,7 +28,7 @@ impl Api {
     fn new(change: impl FnOnce(&mut AuthOptions)) -> Self {
         let (auth, guard) = testing::auth(change);
         let router = refuse_the_rest(router::<Auth>().merge(openapi::router())).with_state(auth.clone());
-        Self { router, auth, _guard: guard }
+        Self { router, auth, guard }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -265,6 +265,26 @@ async fn bodies_that_are_no_request_are_refused_cheaply() {
         let request = Request::builder().method(Method::POST).uri("/api/v1/sessions");
         let request = request.header("content-type", content_type).body(Body::from("{}")).unwrap();
         api.send(request).await.is_problem(415, "invalid");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_store_is_unavailable_and_tells_no_details() {
+    let api = Api::new(|_| ());
+    api.sign_up("ada").await;
+    let (access, refresh) = api.log_in("ada").await;
+    let file = api.guard.path().join("aula.db");
+    rusqlite::Connection::open(file).unwrap().execute_batch("DROP TABLE users; DROP TABLE login_sessions").unwrap();
+    let answers = [
+        api.sign_up("bob").await,
+        api.post("/api/v1/sessions", json!({"username": "ada", "password": "correct horse"})).await,
+        api.post("/api/v1/sessions/refresh", json!({"refresh_token": refresh})).await,
+        api.with_token(Method::DELETE, "/api/v1/sessions/current", &access).await,
+        api.get("/api/v1/me", &access).await,
+        api.get("/api/v1/users", &access).await,
+    ];
+    for answer in answers {
+        assert_eq!(answer.is_problem(503, "unavailable").detail(), "accounts are unavailable");
     }
 }
 

@@ -63,12 +63,17 @@ impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         let code = error.code();
         if code == ErrorCode::Unavailable {
-            let source = std::error::Error::source(&error).map(tracing::field::display);
-            tracing::error!(%error, source, "an account request failed");
+            tracing::error!(error = %chain(&error), "an account request failed");
         }
         metrics::counter!("aula_account_refusals_total", "code" => code.as_str()).increment(1);
         Self::new(code, error.to_string()).with_retry_after(error.retry_after())
     }
+}
+
+/// An error with its causes, for the log: the client is told the first sentence only.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl IntoResponse for Problem {
