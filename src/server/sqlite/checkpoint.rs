@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -21,9 +21,11 @@ const LONG_LOG_PAGES: i64 = 4_000;
 
 /// The writer's side.
 pub(super) struct Checkpoints {
-    wake: SyncSender<()>,
+    // `None` only while dropping: closing the channel is what ends the thread.
+    wake: Option<SyncSender<()>>,
     writer_is_asked: Arc<AtomicBool>,
     commits: u32,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpoints {
@@ -32,11 +34,11 @@ impl Checkpoints {
         let writer_is_asked = Arc::new(AtomicBool::new(false));
         let (wake, waiting) = sync_channel(1);
         let asked = Arc::clone(&writer_is_asked);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("aula-checkpoint".into())
             .spawn(move || run(&connection, &waiting, &asked))
             .map_err(|error| DbError::Other(format!("can't start a thread: {error}")))?;
-        Ok(Self { wake, writer_is_asked, commits: 0 })
+        Ok(Self { wake: Some(wake), writer_is_asked, commits: 0, thread: Some(thread) })
     }
 
     /// To be called by the writer after each commit.
@@ -44,7 +46,7 @@ impl Checkpoints {
         self.commits += 1;
         if self.commits >= COMMITS_BETWEEN_PASSES {
             self.commits = 0;
-            if let Err(TrySendError::Disconnected(())) = self.wake.try_send(()) {
+            if let Some(Err(TrySendError::Disconnected(()))) = self.wake.as_ref().map(|wake| wake.try_send(())) {
                 tracing::error!("the checkpoint thread is gone; the write-ahead log will grow");
             }
         }
@@ -52,6 +54,16 @@ impl Checkpoints {
             && let Err(error) = pass(writer)
         {
             tracing::warn!(%error, "checkpoint by the writer failed; it will be tried again");
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    /// Waits for the thread: its connection must not be the last one of the file, or the log stays behind.
+    fn drop(&mut self) {
+        self.wake = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the checkpoint thread panicked");
         }
     }
 }

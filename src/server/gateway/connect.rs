@@ -1,0 +1,126 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Gateway, Session};
+use crate::message::Seq;
+use crate::server::auth::Identity;
+use crate::server::store::{Membership, Page, StoreError};
+use crate::wire::frame::{ChannelSummary, Error, Welcome};
+use crate::wire::{Encoding, ErrorCode, Frame};
+
+/// Channels in a welcome, at most; the rest by `GET /api/v1/channels`.
+const MAX_LISTED: usize = 200;
+/// What the server says it is.
+const SERVER: &str = concat!("aula/", env!("CARGO_PKG_VERSION"));
+
+/// A session that receives events from now on. Its frames wait until the welcome is written. Leaves when dropped.
+pub struct Connected {
+    gateway: Arc<Gateway>,
+    pub session: Arc<Session>,
+    pub welcome: Frame,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.gateway.sessions.remove(&self.session);
+        self.session.leave_all();
+    }
+}
+
+impl Gateway {
+    /// Makes a session: enters it in the rooms of its user's channels, and only then reads what to tell it, so that
+    /// nothing falls between the two.
+    pub async fn connect(self: &Arc<Self>, identity: Identity, encoding: Encoding) -> Result<Connected, Error> {
+        let session = Arc::new(Session::new(identity, encoding, &self.config.session));
+        if !self.sessions.add(&session, self.config.session.max_per_user) {
+            let most = self.config.session.max_per_user;
+            return Err(error(ErrorCode::RateLimited, format!("a user has at most {most} connections: close one")));
+        }
+        // From here on the guard undoes what was done.
+        let mut connected = Connected {
+            gateway: Arc::clone(self),
+            session: Arc::clone(&session),
+            welcome: Frame::Pong { reference: None },
+        };
+        connected.welcome = self.welcome(&session).await.map_err(|store_error| {
+            tracing::warn!(error = %store_error, "a connection can't be welcomed");
+            error(ErrorCode::Unavailable, "the channels can't be read now: try again".into())
+        })?;
+        Ok(connected)
+    }
+
+    async fn welcome(&self, session: &Arc<Session>) -> Result<Frame, StoreError> {
+        let user = session.username();
+        let memberships = self.store.channels_of(user, 0, self.config.channels.max_per_user).await?;
+        let mut channels = Vec::with_capacity(memberships.len().min(MAX_LISTED));
+        for (index, membership) in memberships.into_iter().enumerate() {
+            let room = self.rooms.enter(membership.channel.id, membership.channel.last_seq);
+            // Just being removed: as if it were removed already.
+            let Some(last_seq) = room.join(session) else { continue };
+            if index >= MAX_LISTED {
+                continue;
+            }
+            let mut summary = summary(membership, last_seq);
+            if channels.len() < self.config.welcome.channels {
+                let (messages, _more) =
+                    self.page(&room, Page::Before(last_seq + 1), self.config.welcome.messages).await?;
+                summary.messages = Some(messages);
+            }
+            channels.push(summary);
+        }
+        Ok(Frame::Welcome(Box::new(Welcome {
+            session: session.id,
+            username: user.clone(),
+            server: SERVER.to_owned(),
+            features: self.features(),
+            channels,
+        })))
+    }
+
+    fn features(&self) -> BTreeMap<&'static str, bool> {
+        let features = &self.config.features;
+        BTreeMap::from([
+            ("groups", features.groups),
+            ("media", false),
+            ("receipts", features.receipts),
+            ("search", features.search),
+            ("typing", features.typing),
+        ])
+    }
+}
+
+/// A channel in a list; `last_seq` is where the reader's stream begins.
+pub(super) fn summary(membership: Membership, last_seq: Seq) -> ChannelSummary {
+    let Membership { mut channel, delivered_seq, read_seq, delivered_by_all, read_by_all, last_at: _ } = membership;
+    channel.last_seq = last_seq;
+    ChannelSummary {
+        unread: last_seq.saturating_sub(read_seq),
+        channel,
+        delivered_seq,
+        read_seq,
+        delivered_by_all,
+        read_by_all,
+        messages: None,
+    }
+}
+
+fn error(code: ErrorCode, message: String) -> Error {
+    Error { reference: None, code, message, retry: true, retry_after_ms: Some(1000) }
+}
+
+impl Gateway {
+    /// A user's channels, for lists outside of a connection.
+    pub async fn channels(
+        &self,
+        user: &crate::message::Username,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<ChannelSummary>, StoreError> {
+        let memberships = self.store.channels_of(user, offset, limit).await?;
+        let summaries = memberships.into_iter().map(|membership| {
+            let stored = membership.channel.last_seq;
+            summary(membership, stored)
+        });
+        Ok(summaries.collect())
+    }
+}

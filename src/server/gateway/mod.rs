@@ -1,0 +1,135 @@
+//! Stages 2 and 6: what clients ask for, and what they are told.
+
+mod connect;
+mod encoded;
+mod fanout;
+mod outbox;
+mod page;
+mod requests;
+mod resume;
+mod room;
+mod rooms;
+mod session;
+mod sessions;
+
+use std::sync::{Arc, Weak};
+
+use uuid::Uuid;
+
+use super::auth::{Auth, Revocation};
+use super::queue::TaskQueue;
+use super::receipts::Receipts;
+use super::search::SearchIndex;
+use super::store::Store;
+use crate::config::Config;
+use crate::wire::Frame;
+
+pub use connect::Connected;
+pub use encoded::encode;
+pub use fanout::count_refusal;
+pub use outbox::{Closing, SLOW_CONSUMER};
+pub use requests::{MAX_PAGE, Resume, SEARCH_DEFAULT, history_page};
+pub use resume::Step;
+use rooms::Rooms;
+pub use session::Session;
+use sessions::Sessions;
+
+/// All that the connections of this process share.
+pub struct Gateway {
+    this: Weak<Self>,
+    config: Arc<Config>,
+    auth: Auth,
+    queue: Arc<dyn TaskQueue>,
+    store: Arc<dyn Store>,
+    search: Arc<dyn SearchIndex>,
+    receipts: Arc<Receipts>,
+    sessions: Sessions,
+    rooms: Rooms,
+}
+
+impl Gateway {
+    pub fn new(
+        config: Arc<Config>,
+        auth: Auth,
+        queue: Arc<dyn TaskQueue>,
+        store: Arc<dyn Store>,
+        search: Arc<dyn SearchIndex>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            receipts: Arc::new(Receipts::new(config.receipts.interval)),
+            sessions: Sessions::default(),
+            rooms: Rooms::new(config.channels.ring_frames, config.channels.max_cached_rooms),
+            config,
+            auth,
+            queue,
+            store,
+            search,
+        })
+    }
+
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    pub fn queue(&self) -> &Arc<dyn TaskQueue> {
+        &self.queue
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub fn search(&self) -> &Arc<dyn SearchIndex> {
+        &self.search
+    }
+
+    pub fn receipts(&self) -> &Arc<Receipts> {
+        &self.receipts
+    }
+
+    /// Authenticated connections now.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Channels held now.
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Closes the sockets that a revocation concerns, as far as they have no right to stay any more.
+    pub async fn revoke(&self, revocation: &Revocation) {
+        let mut concerned = Vec::new();
+        self.sessions.of(&revocation.username, |session| {
+            let by_session = revocation.session.is_none_or(|id| id == session.identity.session_id);
+            let by_token = revocation.token.is_none_or(|id| id == session.identity.token_id);
+            if by_session && by_token {
+                concerned.push(Arc::clone(session));
+            }
+        });
+        for session in concerned {
+            let identity = &session.identity;
+            let standing =
+                self.auth.accounts().standing(&identity.username, identity.session_id, identity.token_id).await;
+            // A revocation of the whole user may be older than this log-in; one that can't be looked up is believed.
+            if !matches!(standing, Ok(super::auth::Standing::Active)) {
+                session.close(Closing::new(1008, "the token was revoked or the account disabled"));
+            }
+        }
+    }
+
+    /// Sends everybody away, each to come back after a moment of its own.
+    pub fn send_away(&self) {
+        let jitter = self.config.server.reconnect_jitter.as_millis().max(1) as u64;
+        for session in self.sessions.all() {
+            let after_ms = 100 + Uuid::new_v4().as_u128() as u64 % jitter;
+            session.push(&Frame::Reconnect { after_ms });
+            session.close(Closing::new(1012, "the server restarts"));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Resuming a channel: its stream on this connection begins anew right after a given seq (promise P8).
+//!
+//! While older entries are sent, new ones are held back, so that they can't overtake; when the ring reaches back far
+//! enough, the rest and all that follows come from there, in one step under the room's lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::room::{Room, Unpaused};
+use super::{Gateway, Session};
+use crate::message::{ChannelId, Message, Seq};
+use crate::server::store::Page;
+use crate::wire::frame::Resumed;
+use crate::wire::{ErrorCode, Frame};
+
+/// Entries read from the store at once.
+const PAGE: usize = 200;
+/// How often the store is asked for entries that are delivered but not stored yet, before a gap is told.
+const ATTEMPTS: u32 = 8;
+
+/// What the connection has to do next.
+pub enum Step {
+    /// Write these and ask again.
+    Write(Vec<Arc<Message>>),
+    /// The channel is done.
+    Done(Resumed),
+}
+
+/// A channel on its way to the present.
+pub struct Resuming {
+    room: Arc<Room>,
+    session: Arc<Session>,
+    position: Seq,
+    attempts: u32,
+    done: Option<Resumed>,
+}
+
+impl Gateway {
+    /// Begins to resume a channel from `after`. New messages of it are held back until [`Resuming::step`] says done.
+    pub fn begin_resume(&self, session: &Arc<Session>, channel: ChannelId, after: Seq) -> Result<Resuming, Resumed> {
+        let refused =
+            Resumed { complete: false, last_seq: 0, code: Some(ErrorCode::NotAMember) };
+        let Some((room, last_seq)) =
+            session.room(channel).and_then(|room| room.pause(session).map(|last_seq| (room, last_seq)))
+        else {
+            return Err(refused);
+        };
+        let mut resuming =
+            Resuming { room, session: Arc::clone(session), position: after.min(last_seq), attempts: 0, done: None };
+        if last_seq.saturating_sub(after) > self.config.channels.resume_limit {
+            resuming.tell_gap(last_seq);
+        }
+        Ok(resuming)
+    }
+
+    /// The next step.
+    pub async fn step(&self, resuming: &mut Resuming) -> Step {
+        loop {
+            if let Some(done) = resuming.done.take() {
+                return Step::Done(done);
+            }
+            let last_seq = match resuming.room.unpause_after(&resuming.session, resuming.position) {
+                Unpaused::Live(last_seq) => return Step::Done(Resumed { complete: true, last_seq, code: None }),
+                Unpaused::Gone => {
+                    let code = Some(ErrorCode::NotAMember);
+                    return Step::Done(Resumed { complete: false, last_seq: resuming.position, code });
+                }
+                Unpaused::Behind(last_seq) => last_seq,
+            };
+            let stored = self.store.messages(resuming.room.id, Page::After(resuming.position), PAGE).await;
+            let stored = stored.unwrap_or_else(|error| {
+                tracing::warn!(%error, "a resume waits for the store");
+                Vec::new()
+            });
+            // Not beyond the present end: what comes after it is delivered live.
+            let messages: Vec<Arc<Message>> =
+                stored.into_iter().filter(|message| message.seq <= last_seq).map(Arc::new).collect();
+            if let Some(last) = messages.last() {
+                resuming.position = last.seq;
+                resuming.attempts = 0;
+                return Step::Write(messages);
+            }
+            resuming.attempts += 1;
+            if resuming.attempts >= ATTEMPTS {
+                resuming.tell_gap(last_seq);
+            } else {
+                tokio::time::sleep(Duration::from_millis(10 << resuming.attempts)).await;
+            }
+        }
+    }
+}
+
+impl Resuming {
+    /// Goes on at the present end, and says what was left out.
+    fn tell_gap(&mut self, mut last_seq: Seq) {
+        // The end may have moved on: what is told must be what is left out.
+        loop {
+            self.session.push(&Frame::Gap { channel: self.room.id, after: self.position, last_seq });
+            match self.room.unpause_after(&self.session, last_seq) {
+                Unpaused::Live(_) | Unpaused::Gone => break,
+                Unpaused::Behind(now) => last_seq = now,
+            }
+        }
+        metrics::counter!("aula_gaps_told_total").increment(1);
+        self.done = Some(Resumed { complete: false, last_seq, code: None });
+    }
+}

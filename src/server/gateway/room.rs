@@ -1,0 +1,295 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::encoded::Encoded;
+use super::session::Session;
+use crate::message::{Change, ChannelId, Message, Seq, Username};
+use crate::wire::Frame;
+
+/// Messages that wait while earlier ones are fetched, at most; beyond it the clients are told of a gap.
+const MAX_AHEAD: usize = 4096;
+
+/// A channel as this gateway sees it: how far it was delivered, its newest frames, and the local members' sessions.
+pub struct Room {
+    pub id: ChannelId,
+    inner: Mutex<Inner>,
+    ring_frames: usize,
+}
+
+struct Inner {
+    /// Delivered up to here.
+    last_seq: Seq,
+    /// The newest frames, dense, ending at `last_seq`.
+    ring: VecDeque<(Arc<Message>, Arc<Encoded>)>,
+    members: Vec<Member>,
+    /// Removed by an entry that is delivered but perhaps not stored yet: they must not come back by an old list.
+    leaving: Vec<Username>,
+    /// Set while entries between `last_seq` and the first of these are fetched.
+    ahead: Option<VecDeque<Arc<Message>>>,
+    used: Instant,
+}
+
+struct Member {
+    session: Arc<Session>,
+    /// It is being sent what it missed: new messages would overtake that.
+    paused: bool,
+}
+
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// Handed to this many sessions.
+    To(usize),
+    /// It was delivered before.
+    Again,
+    /// It waits for earlier ones, which are being fetched.
+    Waits,
+    /// It waits for earlier ones: whoever gets this answer must fetch them.
+    Missing { after: Seq, before: Seq },
+}
+
+/// How a session came back to the present.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unpaused {
+    /// It has, or will be handed, everything up to here, and all that follows.
+    Live(Seq),
+    /// It is still paused: more must be sent from the store first. The present end.
+    Behind(Seq),
+    /// It is no longer in the room.
+    Gone,
+}
+
+impl Room {
+    pub fn new(id: ChannelId, last_seq: Seq, ring_frames: usize) -> Self {
+        let inner = Inner {
+            last_seq,
+            ring: VecDeque::new(),
+            members: Vec::new(),
+            leaving: Vec::new(),
+            ahead: None,
+            used: Instant::now(),
+        };
+        Self { id, inner: Mutex::new(inner), ring_frames }
+    }
+
+    /// A message from its owner.
+    pub fn deliver(&self, message: Arc<Message>) -> Delivered {
+        let mut inner = self.inner.lock();
+        inner.used = Instant::now();
+        if message.seq <= inner.last_seq {
+            return Delivered::Again;
+        }
+        if let Some(ahead) = &mut inner.ahead {
+            if ahead.len() < MAX_AHEAD {
+                ahead.push_back(message);
+            }
+            return Delivered::Waits;
+        }
+        if message.seq > inner.last_seq + 1 {
+            let missing = Delivered::Missing { after: inner.last_seq, before: message.seq };
+            inner.ahead = Some(VecDeque::from([message]));
+            return missing;
+        }
+        Delivered::To(inner.hand_out(message, self))
+    }
+
+    /// Entries fetched to fill the hole. Returns what is still missing.
+    pub fn fill(&self, fetched: Vec<Message>) -> Option<(Seq, Seq)> {
+        let mut inner = self.inner.lock();
+        for message in fetched {
+            if message.seq == inner.last_seq + 1 {
+                inner.hand_out(Arc::new(message), self);
+            }
+        }
+        inner.catch_up(self)
+    }
+
+    /// Gives the missing entries up: says so, and goes on behind them. Returns the next hole, if there is one.
+    pub fn skip(&self) -> Option<(Seq, Seq)> {
+        let mut inner = self.inner.lock();
+        let next = inner.ahead.as_ref().and_then(|ahead| ahead.front()).map(|message| message.seq)?;
+        let gap = Encoded::new(Frame::Gap { channel: self.id, after: inner.last_seq, last_seq: next - 1 });
+        inner.broadcast(&gap, None);
+        inner.ring.clear();
+        inner.last_seq = next - 1;
+        inner.catch_up(self)
+    }
+
+    /// Adds a session, from the present end on. Returns that end; `None` if its user is just being removed.
+    pub fn join(self: &Arc<Self>, session: &Arc<Session>) -> Option<Seq> {
+        let mut inner = self.inner.lock();
+        if inner.leaving.contains(session.username()) {
+            return None;
+        }
+        inner.add(session, self);
+        Some(inner.last_seq)
+    }
+
+    /// Adds a session that has everything up to `after`: hands it what came since. `Err` with the present end if
+    /// that is no longer at hand here; then the session is not added.
+    pub fn join_after(self: &Arc<Self>, session: &Arc<Session>, after: Seq) -> Result<Seq, Seq> {
+        let mut inner = self.inner.lock();
+        inner.hand_ring(session, after)?;
+        inner.add(session, self);
+        Ok(inner.last_seq)
+    }
+
+    /// Stops new messages for a session that is going to be sent older ones. Returns the present end; `None` if it
+    /// isn't in the room.
+    pub fn pause(&self, session: &Session) -> Option<Seq> {
+        let mut inner = self.inner.lock();
+        inner.member(session)?.paused = true;
+        Some(inner.last_seq)
+    }
+
+    /// Lets new messages through again for a session that has everything up to `after`.
+    pub fn unpause_after(&self, session: &Arc<Session>, after: Seq) -> Unpaused {
+        let mut inner = self.inner.lock();
+        if inner.member(session).is_none() {
+            return Unpaused::Gone;
+        }
+        match inner.hand_ring(session, after) {
+            Err(last) => Unpaused::Behind(last),
+            Ok(()) => {
+                if let Some(member) = inner.member(session) {
+                    member.paused = false;
+                }
+                Unpaused::Live(inner.last_seq)
+            }
+        }
+    }
+
+    /// Whether the session was in it.
+    pub fn leave(&self, session: &Arc<Session>) -> bool {
+        session.part(self.id);
+        let mut inner = self.inner.lock();
+        let before = inner.members.len();
+        inner.members.retain(|member| !Arc::ptr_eq(&member.session, session));
+        before != inner.members.len()
+    }
+
+    /// A membership change is stored: lists read from now on are right.
+    pub fn settle(&self, removed: &[Username]) {
+        let mut inner = self.inner.lock();
+        inner.leaving.retain(|user| !removed.contains(user));
+        inner.remove_users(removed, self.id);
+    }
+
+    /// A frame that is no log entry, to all sessions but one.
+    pub fn broadcast(&self, frame: &Encoded, except: Option<&Session>) -> usize {
+        self.inner.lock().broadcast(frame, except)
+    }
+
+    pub fn last_seq(&self) -> Seq {
+        self.inner.lock().last_seq
+    }
+
+    /// The newest messages with a seq above `after` and up to `last`, as far as they are held here, ascending.
+    pub fn newest(&self, after: Seq, last: Seq) -> Vec<Arc<Message>> {
+        let inner = self.inner.lock();
+        let held = inner.ring.iter().map(|(message, _)| message);
+        held.filter(|message| message.seq > after && message.seq <= last).cloned().collect()
+    }
+
+    /// When it was last of use, unless somebody is in it or something is under way.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let inner = self.inner.lock();
+        let idle = inner.members.is_empty() && inner.ahead.is_none() && inner.leaving.is_empty();
+        idle.then_some(inner.used)
+    }
+}
+
+impl Inner {
+    fn add(&mut self, session: &Arc<Session>, room: &Arc<Room>) {
+        session.join(room);
+        if self.member(session).is_none() {
+            self.members.push(Member { session: Arc::clone(session), paused: false });
+        }
+    }
+
+    fn member(&mut self, session: &Session) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.session.id == session.id)
+    }
+
+    /// Everything after `after`; `Err` with the present end, and nothing handed, if some of it is not in the ring.
+    fn hand_ring(&self, session: &Session, after: Seq) -> Result<(), Seq> {
+        let first_held = self.ring.front().map_or(self.last_seq + 1, |(message, _)| message.seq);
+        if after < self.last_seq && after + 1 < first_held {
+            return Err(self.last_seq);
+        }
+        for (message, frame) in &self.ring {
+            if message.seq > after {
+                session.push_shared(frame);
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_out(&mut self, message: Arc<Message>, room: &Room) -> usize {
+        let frame = Arc::new(Encoded::new(Frame::Message(Arc::clone(&message))));
+        let mut reached = 0;
+        for member in self.members.iter().filter(|member| !member.paused) {
+            member.session.push_shared(&frame);
+            reached += 1;
+        }
+        self.last_seq = message.seq;
+        match Change::of(&message) {
+            // The removed see the entry that removes them, and nothing after it (promise P11).
+            Some(Change::Removed { members }) => {
+                self.remove_users(&members, room.id);
+                self.leaving.extend(members);
+            }
+            Some(Change::Added { members }) => self.leaving.retain(|user| !members.contains(user)),
+            _ => {}
+        }
+        if self.ring.len() >= room.ring_frames {
+            self.ring.pop_front();
+        }
+        self.ring.push_back((message, frame));
+        reached
+    }
+
+    /// Delivers what waited and is next. Returns the hole in front of the rest, if any waits still.
+    fn catch_up(&mut self, room: &Room) -> Option<(Seq, Seq)> {
+        while let Some(message) = self.ahead.as_mut().and_then(VecDeque::pop_front) {
+            if message.seq <= self.last_seq {
+                continue;
+            }
+            if message.seq > self.last_seq + 1 {
+                let hole = (self.last_seq, message.seq);
+                self.ahead.get_or_insert_default().push_front(message);
+                return Some(hole);
+            }
+            self.hand_out(message, room);
+        }
+        self.ahead = None;
+        None
+    }
+
+    fn broadcast(&self, frame: &Encoded, except: Option<&Session>) -> usize {
+        let mut reached = 0;
+        for Member { session, .. } in &self.members {
+            if except.is_none_or(|not_this| not_this.id != session.id) {
+                session.push_shared(frame);
+                reached += 1;
+            }
+        }
+        reached
+    }
+
+    fn remove_users(&mut self, users: &[Username], room: ChannelId) {
+        if users.is_empty() {
+            return;
+        }
+        self.members.retain(|Member { session, .. }| {
+            let stays = !users.contains(session.username());
+            if !stays {
+                session.part(room);
+            }
+            stays
+        });
+    }
+}

@@ -1,0 +1,130 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::encoded::{Encoded, encode};
+use super::outbox::{Closing, Outbox};
+use super::room::Room;
+use crate::config::Session as Limits;
+use crate::message::{ChannelId, Username};
+use crate::server::auth::Identity;
+use crate::wire::{Encoding, Frame};
+
+/// One authenticated connection.
+pub struct Session {
+    pub id: Uuid,
+    pub identity: Identity,
+    pub encoding: Encoding,
+    pub outbox: Outbox,
+    rate: DefaultDirectRateLimiter,
+    in_flight: AtomicUsize,
+    max_in_flight: usize,
+    /// Taken after a room's lock, never before it.
+    rooms: Mutex<HashMap<ChannelId, Joined>>,
+}
+
+struct Joined {
+    room: Arc<Room>,
+    typed: Option<Instant>,
+}
+
+impl Session {
+    pub fn new(identity: Identity, encoding: Encoding, limits: &Limits) -> Self {
+        let per_second = std::num::NonZeroU32::new(limits.requests_per_second).unwrap_or(std::num::NonZeroU32::MIN);
+        let burst = std::num::NonZeroU32::new(limits.request_burst).unwrap_or(per_second);
+        Self {
+            id: Uuid::now_v7(),
+            identity,
+            encoding,
+            outbox: Outbox::new(limits.outbox_frames, limits.outbox_bytes),
+            rate: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)),
+            in_flight: AtomicUsize::new(0),
+            max_in_flight: limits.max_in_flight,
+            rooms: Mutex::default(),
+        }
+    }
+
+    pub fn username(&self) -> &Username {
+        &self.identity.username
+    }
+
+    pub fn push(&self, frame: &Frame) {
+        self.outbox.push(encode(frame, self.encoding));
+    }
+
+    pub fn push_shared(&self, frame: &Encoded) {
+        self.outbox.push(frame.encoded(self.encoding));
+    }
+
+    pub fn close(&self, closing: Closing) {
+        self.outbox.close(closing);
+    }
+
+    /// How long to wait, if this request is one too many.
+    pub fn over_rate(&self) -> Option<Duration> {
+        self.rate.check().err().map(|refused| refused.wait_time_from(DefaultClock::default().now()))
+    }
+
+    /// Counts a request that is answered later; `None` if too many are.
+    pub fn begin(self: &Arc<Self>) -> Option<InFlight> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let in_flight = InFlight(Arc::clone(self));
+        (before < self.max_in_flight).then_some(in_flight)
+    }
+
+    pub fn room(&self, channel: ChannelId) -> Option<Arc<Room>> {
+        self.rooms.lock().get(&channel).map(|joined| Arc::clone(&joined.room))
+    }
+
+    /// Whether the user may be shown as typing again; says yes at most once an interval.
+    pub fn may_type(&self, channel: ChannelId, interval: Duration) -> bool {
+        let mut rooms = self.rooms.lock();
+        let Some(joined) = rooms.get_mut(&channel) else { return false };
+        let now = Instant::now();
+        let may = joined.typed.is_none_or(|before| now.duration_since(before) >= interval);
+        if may {
+            joined.typed = Some(now);
+        }
+        may
+    }
+
+    /// For [`Room`] alone, which holds the other half.
+    pub(super) fn join(&self, room: &Arc<Room>) {
+        let joined = Joined { room: Arc::clone(room), typed: None };
+        self.rooms.lock().entry(room.id).or_insert(joined);
+    }
+
+    /// For [`Room`] alone.
+    pub(super) fn part(&self, channel: ChannelId) {
+        self.rooms.lock().remove(&channel);
+    }
+
+    /// The end: leaves all rooms.
+    pub(super) fn leave_all(self: &Arc<Self>) {
+        let rooms = std::mem::take(&mut *self.rooms.lock());
+        for joined in rooms.into_values() {
+            joined.room.leave(self);
+        }
+    }
+}
+
+/// A request that is answered later.
+pub struct InFlight(Arc<Session>);
+
+impl InFlight {
+    pub fn session(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
