@@ -34,7 +34,7 @@ enum Command {
     Status,
     /// Print the SQL that `up` would run; exits 0 if there is none, 3 otherwise
     Plan,
-    /// Say who holds the migration lock
+    /// Say who holds the migration lock, which can't be taken from a living process; exits 1 if somebody does
     Unlock,
 }
 

@@ -14,16 +14,26 @@ pub(super) struct Migration {
 macro_rules! migrations {
     ($($version:literal $name:literal),* $(,)?) => {
         &[$(Migration {
-            version: $version,
+            version: number($version),
             name: $name,
-            sql: include_str!(concat!("../../../../schema/sqlite/000", $version, "_", $name, ".sql")),
+            sql: include_str!(concat!("../../../../schema/sqlite/", $version, "_", $name, ".sql")),
         }),*]
     };
 }
 
 /// In the order in which they are applied. A file that has been released is never edited: what it should have said
 /// is the next file's business.
-pub(super) const MIGRATIONS: &[Migration] = migrations![1 "initial"];
+pub(super) const MIGRATIONS: &[Migration] = migrations!["0001" "initial"];
+
+const fn number(digits: &str) -> u32 {
+    let digits = digits.as_bytes();
+    let (mut value, mut at) = (0, 0);
+    while at < digits.len() {
+        value = value * 10 + (digits[at] - b'0') as u32;
+        at += 1;
+    }
+    value
+}
 
 impl Migration {
     /// SHA-256 of the file's bytes, in hexadecimal.

@@ -103,24 +103,29 @@ fn is_absent_or_empty(path: &Path) -> Result<bool, MigrateError> {
 /// A connection to read with, by the way that changes nothing in the state that the files are in.
 fn open_quietly(path: &Path) -> Result<Connection, DbError> {
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let read_write = OpenFlags::SQLITE_OPEN_READ_WRITE;
     if has_contents(path, "-journal") {
         // A crash while the file was being made: SQLite undoes it with the next opening, whoever's that is.
-        connect(path, read_write)
-    } else if !has_contents(path, "-wal") {
-        // The file alone is the database.
-        connect(&uri(path, "immutable=1"), read_only)
-    } else if path_with(path, "-shm").exists() {
-        // In use, or left by a crash. If nobody is there to share it, the log's index is rebuilt in our memory
-        // (https://www.sqlite.org/wal.html#read_only_databases).
-        connect(&uri(path, "mode=ro&readonly_shm=1"), read_only)
-    } else {
-        // A log without its index, as in a copy: alone with the file, the index stays in our memory as well.
-        let connection = connect(path, read_write)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        Ok(connection)
+        return connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
     }
+    if !has_contents(path, "-wal") {
+        // The file alone is the database.
+        return connect(&uri(path, "immutable=1"), read_only);
+    }
+    // Left by a crash, unless others have it open, or it isn't ours to write.
+    open_alone(path).or_else(|_| connect(&uri(path, "mode=ro&readonly_shm=1"), read_only))
+}
+
+/// With the file for oneself, the log's index stays in this process's memory and its file is neither needed nor
+/// touched (<https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory>). Fails at once if anybody has the file
+/// open.
+fn open_alone(path: &Path) -> Result<Connection, DbError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    // The first look takes the lock.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_row| Ok(()))?;
+    Ok(connection)
 }
 
 fn has_contents(path: &Path, suffix: &str) -> bool {

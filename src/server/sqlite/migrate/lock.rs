@@ -74,6 +74,8 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // A stale name misleads nobody for long: it is shown only while the lock is held.
         let _ = self.write("");
+        // Closing would do, were it not for a child that is being started just now with a copy of the descriptor.
+        let _ = self.file.unlock();
     }
 }
 
