@@ -113,7 +113,7 @@ fn check_was_sent(sends: &Sends<'_>, entry: &Entry, found: &mut Found, who: impl
             found.add(Promise::P2, || format!("{}: {entry:?} was sent as {:?}", who(), sent.body));
         }
         Some(sent) if sent.is_refused() => {
-            found.add(Promise::P2, || format!("{}: {entry:?} was refused", who()));
+            found.add(Promise::P2, || format!("{}: {entry:?} was refused ({})", who(), sent.last_code));
         }
         Some(sent) if sent.rejected => {
             found.add(Promise::P2, || format!("{}: {entry:?} was rejected", who()));

@@ -121,6 +121,8 @@ struct Sent<'a> {
     attempts: Vec<Attempt>,
     accepted_at: Option<u64>,
     rejected: bool,
+    /// The code of its last refusal.
+    last_code: &'a str,
 }
 
 impl Sent<'_> {
@@ -142,6 +144,8 @@ struct Sends<'a> {
 impl<'a> Sends<'a> {
     fn of(record: &'a Record, found: &mut Found) -> Self {
         let mut sends = Self::default();
+        // A rejection may come on another connection than the send.
+        let mut rejected: Vec<SendKey<'a>> = Vec::new();
         for (number, connection) in record.connections.iter().enumerate() {
             let user = connection.user.as_str();
             let mut by_reference: HashMap<u64, (SendKey<'a>, usize)> = HashMap::new();
@@ -154,6 +158,7 @@ impl<'a> Sends<'a> {
                             attempts: Vec::new(),
                             accepted_at: None,
                             rejected: false,
+                            last_code: "",
                         });
                         by_reference.insert(*reference, (key, sent.attempts.len()));
                         let outcome = Outcome::Unknown;
@@ -169,21 +174,26 @@ impl<'a> Sends<'a> {
                         let earliest = sent.accepted_at.map_or(event.at, |at| at.min(event.at));
                         sent.accepted_at = Some(earliest);
                     }
-                    Seen::Refused { reference, retry, .. } => {
+                    Seen::Refused { reference, code, retry } => {
                         if let Some((key, attempt)) = by_reference.get(reference) {
                             let sent = sends.by_key.get_mut(key).expect("its send was seen");
                             sent.attempts[*attempt].outcome =
                                 if *retry { Outcome::Deferred } else { Outcome::Refused };
+                            sent.last_code = code;
                         }
                     }
                     Seen::Rejected { channel, client_id } => {
-                        if let Some(sent) = sends.by_key.get_mut(&(channel.as_str(), user, client_id.as_str())) {
-                            sent.rejected = true;
-                        }
+                        rejected.push((channel.as_str(), user, client_id.as_str()));
                     }
                     Seen::Malformed(problem) => found.add(Promise::Wire, || format!("{user}: {problem}")),
                     _ => {}
                 }
+            }
+        }
+        for key in rejected {
+            match sends.by_key.get_mut(&key) {
+                Some(sent) => sent.rejected = true,
+                None => found.add(Promise::P2, || format!("{key:?} was rejected, but never sent")),
             }
         }
         for sent in sends.by_key.values_mut() {

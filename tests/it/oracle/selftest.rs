@@ -1,5 +1,7 @@
 //! The oracle on trial: it finds nothing in correct histories, and names the right promise in broken ones.
 
+use std::collections::BTreeMap;
+
 use super::record::{Connection, Entry, Event, Mark, Record, Seen};
 use super::{Promise, check, synth};
 use crate::rng::Rng;
@@ -107,10 +109,12 @@ fn message(connection: &Connection, at: usize) -> Option<&Entry> {
 fn follower(connection: &Connection, at: usize) -> Option<usize> {
     let channel = &message(connection, at)?.channel;
     let resuming = |event: &Event| matches!(event.seen, Seen::ResumeAsked { .. } | Seen::ResumeReply { .. });
-    // A stream just resumed leaves the server a choice; so take places after two frames that are past it.
+    // A stream just resumed leaves the server a choice; one frame later it is settled.
     if connection.events[at..].iter().any(resuming) {
         return None;
     }
+    let since = connection.events.iter().rposition(resuming).unwrap_or(0);
+    (since..at).find(|before| message(connection, *before).is_some_and(|entry| &entry.channel == channel))?;
     (at + 1..connection.events.len())
         .find(|next| message(connection, *next).is_some_and(|entry| &entry.channel == channel))
 }
@@ -340,21 +344,32 @@ fn persist_elsewhere(record: &mut Record, rng: &mut Rng) -> bool {
 
 fn shorten_resume(record: &mut Record, rng: &mut Rng) -> bool {
     let replayed = |connection: &Connection, at: usize| {
-        message(connection, at).is_some()
-            && connection.events.get(at + 1).is_some_and(|event| matches!(event.seen, Seen::ResumeReply { .. }))
+        let Some(entry) = message(connection, at) else { return false };
+        let Some(Seen::ResumeReply { channels, reference }) = connection.events.get(at + 1).map(|event| &event.seen)
+        else {
+            return false;
+        };
+        let missing = asked(connection, *reference).is_some_and(|asked| asked[&entry.channel] < entry.seq);
+        // If it came live just before, all of the missing has come even so.
+        let times = (0..=at).filter(|at| message(connection, *at) == Some(entry)).count();
+        channels.get(&entry.channel).is_some_and(|reply| reply.complete) && missing && times == 1
     };
     let Some((on, at)) = find(record, rng, replayed) else { return false };
     record.connections[on].events.remove(at);
     true
 }
 
+fn asked(connection: &Connection, reference: u64) -> Option<&BTreeMap<String, u64>> {
+    connection.events.iter().find_map(|event| match &event.seen {
+        Seen::ResumeAsked { reference: asked, channels } if *asked == reference => Some(channels),
+        _ => None,
+    })
+}
+
 /// A reply to a resume that replayed at least what welcome had as new.
 fn restarted(connection: &Connection, at: usize) -> Option<String> {
     let Seen::ResumeReply { channels, reference } = seen(connection, at) else { return None };
-    let asked = connection.events.iter().find_map(|event| match &event.seen {
-        Seen::ResumeAsked { reference: asked, channels } if asked == reference => Some(channels),
-        _ => None,
-    })?;
+    let asked = asked(connection, *reference)?;
     let welcomed = connection.events.iter().find_map(|event| match &event.seen {
         Seen::Welcome(heads) => Some(heads),
         _ => None,

@@ -21,7 +21,7 @@ pub fn check(record: &Record, log: &Log<'_>, found: &mut Found) {
 struct Stream {
     /// The seq that the next `message` must have; none: whatever comes first.
     next: Option<u64>,
-    /// Another seq it may have, once: where a resume left it to the server from where to go on.
+    /// Another seq that it may have: a resume left it to the server from where to go on.
     or_next: Option<u64>,
     /// The head that `welcome` gave.
     welcomed: u64,
@@ -130,6 +130,7 @@ impl Stream {
         let expected = self.next.unwrap_or(seq);
         if seq == expected {
             self.next = Some(seq + 1);
+            self.or_next = None;
             return;
         }
         if let Some(resume) = self.resumes.iter_mut().find(|resume| !resume.restarted && resume.after + 1 == seq) {
