@@ -342,7 +342,9 @@ impl Client {
         };
         match tokio::time::timeout(LIMIT, search).await {
             Ok(Some(found)) => found,
-            Ok(None) => panic!("{} was closed while waiting: {:?}\n{}", self.username, self.close_reason(), self.tail()),
+            Ok(None) => {
+                panic!("{} was closed while waiting: {:?}\n{}", self.username, self.close_reason(), self.tail())
+            }
             Err(_) => panic!("{} waited {LIMIT:?} in vain\n{}", self.username, self.tail()),
         }
     }

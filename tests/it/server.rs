@@ -221,6 +221,14 @@ impl Server {
         *self = next;
     }
 
+    /// As `restart`, for a server that may refuse or die before it is ready; this one stays the dead one then.
+    pub fn try_restart(&mut self) -> Result<(), StartFailure> {
+        self.process.kill9();
+        let next = self.builder.try_start()?;
+        *self = next;
+        Ok(())
+    }
+
     /// Runs an `aula` command on this server's data directory.
     pub fn aula(&self, args: &[&str]) -> (ExitStatus, String, String) {
         let args: Vec<OsString> = args.iter().map(Into::into).collect();

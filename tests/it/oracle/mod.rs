@@ -177,8 +177,7 @@ impl<'a> Sends<'a> {
                     Seen::Refused { reference, code, retry } => {
                         if let Some((key, attempt)) = by_reference.get(reference) {
                             let sent = sends.by_key.get_mut(key).expect("its send was seen");
-                            sent.attempts[*attempt].outcome =
-                                if *retry { Outcome::Deferred } else { Outcome::Refused };
+                            sent.attempts[*attempt].outcome = if *retry { Outcome::Deferred } else { Outcome::Refused };
                             sent.last_code = code;
                         }
                     }

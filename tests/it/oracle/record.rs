@@ -49,21 +49,51 @@ pub struct Event {
 
 #[derive(Clone, Debug)]
 pub enum Seen {
-    Send { reference: u64, channel: String, client_id: String, body: String },
+    Send {
+        reference: u64,
+        channel: String,
+        client_id: String,
+        body: String,
+    },
     /// The reply to a send.
-    Accepted { reference: u64 },
+    Accepted {
+        reference: u64,
+    },
     /// An `error` reply to anything; without `retry` it is final.
-    Refused { reference: u64, code: String, retry: bool },
-    Persisted { channel: String, client_id: String, seq: u64 },
-    Rejected { channel: String, client_id: String },
-    Watermark { mark: Mark, channel: String, seq: u64 },
+    Refused {
+        reference: u64,
+        code: String,
+        retry: bool,
+    },
+    Persisted {
+        channel: String,
+        client_id: String,
+        seq: u64,
+    },
+    Rejected {
+        channel: String,
+        client_id: String,
+    },
+    Watermark {
+        mark: Mark,
+        channel: String,
+        seq: u64,
+    },
     Message(Entry),
     /// A reply to `history`.
     Page(Vec<Entry>),
     Welcome(Vec<Head>),
-    Gap { channel: String },
-    ResumeAsked { reference: u64, channels: BTreeMap<String, u64> },
-    ResumeReply { reference: u64, channels: BTreeMap<String, Resumed> },
+    Gap {
+        channel: String,
+    },
+    ResumeAsked {
+        reference: u64,
+        channels: BTreeMap<String, u64>,
+    },
+    ResumeReply {
+        reference: u64,
+        channels: BTreeMap<String, Resumed>,
+    },
     /// A frame without the fields that its op promises.
     Malformed(String),
 }

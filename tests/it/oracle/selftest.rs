@@ -21,8 +21,7 @@ fn correct_histories_have_no_violations() {
         all.refused += coverage.refused;
         all.deferred += coverage.deferred;
     }
-    let counts =
-        [all.restarts, all.gaps, all.retries, all.deduplicated, all.ahead_of_store, all.refused, all.deferred];
+    let counts = [all.restarts, all.gaps, all.retries, all.deduplicated, all.ahead_of_store, all.refused, all.deferred];
     assert!(counts.iter().all(|count| *count >= 20), "the synthetic histories lack variety: {all:?}");
 }
 

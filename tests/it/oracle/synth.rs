@@ -209,8 +209,7 @@ impl Synth {
     /// One in ten breaks the connection, with the message queued or lost.
     fn attempt(&mut self, user: usize, channel: &'static str, client_id: String, body: String) {
         let reference = self.reference(user);
-        let seen =
-            Seen::Send { reference, channel: channel.into(), client_id: client_id.clone(), body: body.clone() };
+        let seen = Seen::Send { reference, channel: channel.into(), client_id: client_id.clone(), body: body.clone() };
         self.tell(user, seen);
         let broken = self.rng.one_in(10) || self.users[user].connection.is_none();
         let reached = self.users[user].connection.is_some() && !(broken && self.rng.one_in(2));
