@@ -83,8 +83,10 @@ pub enum Seen {
     /// A reply to `history`.
     Page(Vec<Entry>),
     Welcome(Vec<Head>),
+    /// Entries up to `last_seq`, if it is said, were left out.
     Gap {
         channel: String,
+        last_seq: Option<u64>,
     },
     ResumeAsked {
         reference: u64,
@@ -118,6 +120,8 @@ pub struct Head {
     pub delivered_seq: u64,
     pub read_seq: u64,
     pub unread: u64,
+    /// What `status` frames report, where the welcome has it: delivered and read by all.
+    pub by_all: Option<(u64, u64)>,
     pub messages: Vec<Entry>,
 }
 
@@ -207,7 +211,7 @@ fn from_received(frame: &Value) -> Result<Option<Seen>, String> {
             let channels = frame["channels"].as_array().ok_or("a welcome without channels")?;
             Seen::Welcome(channels.iter().map(head).collect::<Result<_, _>>()?)
         }
-        Some("gap") => Seen::Gap { channel: text(frame, "channel")? },
+        Some("gap") => Seen::Gap { channel: text(frame, "channel")?, last_seq: frame["last_seq"].as_u64() },
         // Who joins and leaves is told by the log's own entries; these only have to be well-formed.
         Some("channel_created") => return text(&frame["channel"], "id").map(|_| None),
         Some("members_changed") => return text(frame, "channel").map(|_| None),
@@ -258,6 +262,7 @@ fn head(value: &Value) -> Result<Head, String> {
         delivered_seq: number(value, "delivered_seq")?,
         read_seq: number(value, "read_seq")?,
         unread: number(value, "unread")?,
+        by_all: value["delivered_by_all"].as_u64().zip(value["read_by_all"].as_u64()),
         messages,
         channel,
     })

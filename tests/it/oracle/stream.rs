@@ -21,6 +21,8 @@ pub fn check(record: &Record, log: &Log<'_>, found: &mut Found) {
 struct Stream {
     /// The seq that the next `message` must have; none: whatever comes first.
     next: Option<u64>,
+    /// After a gap that said how far it reaches: a first frame beyond this leaves out more.
+    at_most: Option<u64>,
     /// Another seq that it may have: a resume left it to the server from where to go on.
     or_next: Option<u64>,
     /// The head that `welcome` gave.
@@ -55,14 +57,16 @@ impl<'a> Streams<'a> {
                     let stream = self.by_channel.entry(&head.channel).or_default();
                     stream.next = Some(head.last_seq + 1);
                     stream.welcomed = head.last_seq;
+                    (stream.delivered, stream.read) = head.by_all.unwrap_or_default();
                 }
             }
             Seen::Message(entry) => {
                 let stream = self.by_channel.entry(&entry.channel).or_default();
                 stream.message(entry.seq, found, || format!("{user} in {}", entry.channel));
             }
-            Seen::Gap { channel } => {
+            Seen::Gap { channel, last_seq } => {
                 let stream = self.by_channel.entry(channel).or_default();
+                stream.at_most = last_seq.map(|last_seq| (last_seq + 1).max(stream.next.unwrap_or(0)));
                 stream.next = None;
                 stream.or_next = None;
             }
@@ -127,7 +131,7 @@ impl Stream {
                 resume.reached = seq;
             }
         }
-        let expected = self.next.unwrap_or(seq);
+        let expected = self.next.unwrap_or_else(|| self.at_most.map_or(seq, |at_most| at_most.min(seq)));
         if seq == expected {
             self.next = Some(seq + 1);
             self.or_next = None;

@@ -133,6 +133,7 @@ impl Synth {
                 delivered_seq: read_seq,
                 read_seq,
                 unread: channel.broadcast - read_seq,
+                by_all: Some((read_seq, read_seq)),
                 messages: slice(channel, channel.broadcast.saturating_sub(10), channel.broadcast),
             }
         });
@@ -169,7 +170,7 @@ impl Synth {
                 missing.into_iter().for_each(|entry| self.tell(user, Seen::Message(entry)));
             } else {
                 self.coverage.gaps += 1;
-                self.tell(user, Seen::Gap { channel: name.into() });
+                self.tell(user, Seen::Gap { channel: name.into(), last_seq: Some(last_seq) });
                 self.tell(user, Seen::Page(missing));
             }
             let contiguous = self.users[user].contiguous.get_mut(name).unwrap();
