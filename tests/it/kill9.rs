@@ -20,12 +20,12 @@ async fn nothing_accepted_is_lost_through_kill_9() {
     let mut server = Swarm::server();
     let mut swarm = Swarm::start(&server, seed).await;
     for kill in 1..=kills {
+        tokio::time::sleep(Duration::from_millis(rng.between(LIFE.0, LIFE.1))).await;
+        swarm.still_well().await;
         if kill == kills {
             // The last kill ends the load: after it, all that is open is repeated and must settle.
             swarm.settle();
         }
-        tokio::time::sleep(Duration::from_millis(rng.between(LIFE.0, LIFE.1))).await;
-        swarm.still_well().await;
         tokio::task::block_in_place(|| server.kill9());
         swarm.server_is_down();
         tokio::task::block_in_place(|| server.restart());
