@@ -63,7 +63,6 @@ async fn dies_at(point: &str) {
     println!("{point}: {} deaths, {counts:?}", PASSAGES.len());
     let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
     assert!(found.is_empty(), "AULA_TEST_SEED={seed}: {found:#?}");
-    assert_eq!(counts.persisted, counts.messages, "each message was reported persisted, once and for all");
 }
 
 fn assert_died_at(point: &str, passage: u32, status: ExitStatus, stderr: &str) {

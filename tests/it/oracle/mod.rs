@@ -3,8 +3,10 @@
 //! It knows nothing of the server. Every rule here follows from the promises' text; where the protocol leaves the
 //! server a choice (when exactly a `resume` restarts a stream), each choice is accepted. Cost: n log n.
 
+mod breakages;
 mod log;
 mod order;
+mod places;
 pub mod record;
 mod selftest;
 mod stream;
@@ -40,6 +42,8 @@ pub enum Promise {
     P8,
     /// Watermarks never go back, unread is derived from them, and seqs are dense.
     P9,
+    /// Search finds every stored message within a bounded time; judged by who searches, not here.
+    P10,
 }
 
 #[derive(Clone, Debug)]
