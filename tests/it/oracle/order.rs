@@ -20,6 +20,10 @@ fn check_after_accepted(sends: &Sends<'_>, log: &Log<'_>, found: &mut Found) {
             let Some(client_id) = entry.client_id.as_deref() else { continue };
             let key = (*channel, entry.sender.as_str(), client_id);
             let Some(sent) = sends.by_key.get(&key) else { continue };
+            // A second occurrence is P3's to report.
+            if log.seq_of.get(&key) != Some(seq) {
+                continue;
+            }
             if let Some((accepted_at, later, later_key)) = earliest
                 && sent.begun_at() > accepted_at
             {
