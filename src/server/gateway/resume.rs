@@ -38,8 +38,7 @@ pub struct Resuming {
 impl Gateway {
     /// Begins to resume a channel from `after`. New messages of it are held back until [`Resuming::step`] says done.
     pub fn begin_resume(&self, session: &Arc<Session>, channel: ChannelId, after: Seq) -> Result<Resuming, Resumed> {
-        let refused =
-            Resumed { complete: false, last_seq: 0, code: Some(ErrorCode::NotAMember) };
+        let refused = Resumed { complete: false, last_seq: 0, code: Some(ErrorCode::NotAMember) };
         let Some((room, last_seq)) =
             session.room(channel).and_then(|room| room.pause(session).map(|last_seq| (room, last_seq)))
         else {

@@ -55,10 +55,6 @@ impl Rooms {
     pub fn len(&self) -> usize {
         self.state.lock().rooms.len()
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl State {

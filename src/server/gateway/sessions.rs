@@ -62,8 +62,4 @@ impl Sessions {
     pub fn len(&self) -> usize {
         self.state.read().by_id.len()
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }

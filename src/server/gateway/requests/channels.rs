@@ -1,0 +1,139 @@
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Gateway, Refusal, Session, queued};
+use crate::message::{ChannelId, ChannelKind, Millis, Role, Username};
+use crate::server::auth::AccountsError;
+use crate::server::queue::{ChangeTask, CreateTask, Family, Lane, Origin, Task, enqueue_confirmed};
+use crate::wire::request::CreateChannel;
+use crate::wire::{ErrorCode, Frame};
+
+impl Gateway {
+    pub(super) async fn create_channel(
+        &self,
+        session: &Session,
+        reference: Option<u64>,
+        create: CreateChannel,
+    ) -> Result<Frame, Refusal> {
+        let CreateChannel { kind, name, members: others } = create;
+        let me = session.username().clone();
+        let mut members = vec![me.clone()];
+        for other in others {
+            if !members.contains(&other) {
+                members.push(other);
+            }
+        }
+        let channel = match kind {
+            ChannelKind::Direct => direct(&members, name.as_deref())?,
+            ChannelKind::Group => self.group(&members, name.as_deref())?,
+        };
+        // Being in it already, as with a direct channel that is asked for again, needs no more checks.
+        if session.room(channel).is_none() {
+            self.check_joining(&members).await?;
+        }
+        let origin = Origin { session: session.id, reference };
+        let task = CreateTask { channel, id: Uuid::now_v7(), kind, name, members, at: Millis::now(), origin };
+        self.queue_task(Task::Create(task)).await?;
+        Ok(queued(reference, channel))
+    }
+
+    fn group(&self, members: &[Username], name: Option<&str>) -> Result<ChannelId, Refusal> {
+        if !self.config.features.groups {
+            return Err(Refusal::new(ErrorCode::Forbidden, "groups are switched off on this server"));
+        }
+        let limits = &self.config.channels;
+        match name {
+            None => return Err(Refusal::new(ErrorCode::Invalid, "a group has a name")),
+            Some(name) if name.trim().is_empty() => {
+                return Err(Refusal::new(ErrorCode::Invalid, "a group's name is not empty"));
+            }
+            Some(name) if name.len() > limits.max_name_bytes => {
+                let message = format!("a name has at most {} bytes", limits.max_name_bytes);
+                return Err(Refusal::new(ErrorCode::TooLarge, message));
+            }
+            Some(_) => {}
+        }
+        if members.len() > limits.max_members {
+            let message = format!("a channel has at most {} members", limits.max_members);
+            return Err(Refusal::new(ErrorCode::TooLarge, message));
+        }
+        Ok(ChannelId::new_group())
+    }
+
+    /// Whether these users exist, and may be in one more channel.
+    async fn check_joining(&self, users: &[Username]) -> Result<(), Refusal> {
+        if let Some(missing) = self.auth.accounts().missing(users).await?.first() {
+            return Err(Refusal::new(ErrorCode::NotFound, format!("there is no user {missing}")));
+        }
+        let most = self.config.channels.max_per_user;
+        let counts = self.store.channel_counts(users.to_vec()).await?;
+        match users.iter().zip(counts).find(|(_, count)| *count >= most) {
+            None => Ok(()),
+            Some((user, _)) => {
+                Err(Refusal::new(ErrorCode::TooLarge, format!("{user} is in {most} channels, which is the most")))
+            }
+        }
+    }
+
+    /// Checks what can be checked now; the owner checks again when the change's turn comes.
+    pub(super) async fn change_members(
+        &self,
+        session: &Session,
+        reference: Option<u64>,
+        channel: ChannelId,
+        add: Vec<Username>,
+        remove: Vec<Username>,
+    ) -> Result<Frame, Refusal> {
+        let me = session.username();
+        if session.room(channel).is_none() {
+            return Err(Refusal::not_a_member());
+        }
+        let (kind, role) = self.store.role(channel, me).await?.ok_or_else(Refusal::not_a_member)?;
+        if kind == ChannelKind::Direct {
+            return Err(Refusal::new(ErrorCode::Conflict, "a direct channel always has the same two members"));
+        }
+        if add.is_empty() && remove.is_empty() {
+            return Err(Refusal::new(ErrorCode::Invalid, "members is empty"));
+        }
+        let most = self.config.channels.max_members;
+        if add.len() > most || remove.len() > most {
+            return Err(Refusal::new(ErrorCode::TooLarge, format!("a channel has at most {most} members")));
+        }
+        if role != Role::Owner && remove.iter().any(|user| user != me) {
+            return Err(Refusal::new(ErrorCode::Forbidden, "only an owner of the channel removes others"));
+        }
+        if !add.is_empty() {
+            self.check_joining(&add).await?;
+        }
+        let origin = Origin { session: session.id, reference };
+        let (id, by) = (Uuid::now_v7(), me.clone());
+        let task = ChangeTask { channel, id, by, add, remove, at: Millis::now(), origin };
+        self.queue_task(Task::Change(task)).await?;
+        Ok(queued(reference, channel))
+    }
+
+    async fn queue_task(&self, task: Task) -> Result<(), Refusal> {
+        let payload = task.encode().map_err(|error| Refusal::new(ErrorCode::TooLarge, error.to_string()))?;
+        let shard = task.partition_key().shard(self.queue.shards(Family::DbTasks));
+        let lane = Lane { family: Family::DbTasks, shard };
+        enqueue_confirmed(self.queue.as_ref(), lane, payload).await.map_err(Refusal::from)
+    }
+}
+
+fn direct(members: &[Username], name: Option<&str>) -> Result<ChannelId, Refusal> {
+    if name.is_some() {
+        return Err(Refusal::new(ErrorCode::Invalid, "a direct channel has no name"));
+    }
+    match members {
+        [me, other] => Ok(ChannelId::direct(me, other)),
+        _ => Err(Refusal::new(ErrorCode::Invalid, "a direct channel has exactly one other member")),
+    }
+}
+
+impl From<AccountsError> for Refusal {
+    fn from(error: AccountsError) -> Self {
+        tracing::warn!(%error, "accounts can't be read");
+        Self::new(ErrorCode::Unavailable, "accounts can't be read now").retry(Duration::from_secs(1))
+    }
+}

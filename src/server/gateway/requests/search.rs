@@ -1,0 +1,49 @@
+use std::time::Duration;
+
+use super::{Gateway, Refusal, Session};
+use crate::server::search::{Query, SearchError};
+use crate::wire::frame::SearchResults;
+use crate::wire::request::Search;
+use crate::wire::{ErrorCode, Frame};
+
+/// Hits in a page when the client doesn't say.
+pub const SEARCH_DEFAULT: u32 = 20;
+
+impl Gateway {
+    pub(super) async fn search_for(
+        &self,
+        session: &Session,
+        reference: Option<u64>,
+        search: Search,
+    ) -> Result<Frame, Refusal> {
+        let Search { query, channel, from, before, after, limit, cursor } = search;
+        if !self.config.features.search {
+            return Err(Refusal::new(ErrorCode::Forbidden, "search is switched off on this server"));
+        }
+        if channel.is_some_and(|channel| session.room(channel).is_none()) {
+            return Err(Refusal::not_a_member());
+        }
+        let limit = limit.unwrap_or(SEARCH_DEFAULT) as usize;
+        let most = self.config.search.max_results;
+        if limit == 0 || limit > most {
+            return Err(Refusal::new(ErrorCode::Invalid, format!("limit is 1 to {most}")));
+        }
+        let query = Query { text: query, channel, from, before, after, limit, cursor };
+        let page = self.search.search(session.username(), query).await?;
+        Ok(Frame::SearchResults(SearchResults { reference, page }))
+    }
+}
+
+impl From<SearchError> for Refusal {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Invalid(message) => Self::new(ErrorCode::Invalid, message),
+            SearchError::NotAMember => Self::not_a_member(),
+            SearchError::TooSlow => Self::new(ErrorCode::Unavailable, error.to_string()),
+            SearchError::Unavailable(_) => {
+                tracing::warn!(%error, "a search failed");
+                Self::new(ErrorCode::Unavailable, "search is not available now").retry(Duration::from_secs(1))
+            }
+        }
+    }
+}
