@@ -10,9 +10,13 @@ pub mod exit;
 pub mod logging;
 pub mod migrate;
 pub mod output;
+pub mod queue_stats;
+pub mod serve;
 pub mod shell;
+mod signals;
 pub mod token;
 pub mod user;
+pub mod worker;
 
 use std::path::PathBuf;
 
@@ -56,7 +60,10 @@ struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
+    Worker(worker::Args),
     Migrate(migrate::Args),
+    QueueStats(queue_stats::Args),
     User(user::Args),
     Token(token::Args),
     Config(config::Args),
@@ -67,6 +74,9 @@ enum Command {
 impl Command {
     fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
+            Self::Serve(args) => args.run(context),
+            Self::Worker(args) => args.run(context),
+            Self::QueueStats(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),
             Self::Token(args) => args.run(context),

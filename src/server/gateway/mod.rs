@@ -123,12 +123,18 @@ impl Gateway {
         }
     }
 
-    /// Sends everybody away, each to come back after a moment of its own.
-    pub fn send_away(&self) {
+    /// Tells everybody that the server goes away, and when to come back: each after a moment of its own.
+    pub fn announce_drain(&self) {
         let jitter = self.config.server.reconnect_jitter.as_millis().max(1) as u64;
         for session in self.sessions.all() {
             let after_ms = 100 + Uuid::new_v4().as_u128() as u64 % jitter;
             session.push(&Frame::Reconnect { after_ms });
+        }
+    }
+
+    /// Closes all connections.
+    pub fn send_away(&self) {
+        for session in self.sessions.all() {
             session.close(Closing::new(1012, "the server restarts"));
         }
     }

@@ -2,8 +2,7 @@
 
 use axum::Router;
 use axum::extract::{FromRef, State};
-use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, response::IntoResponse};
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 use super::extract::{ApiJson, ApiQuery, Client};
 use super::problem::ProblemBody;
-use super::{Bearer, Problem};
+use super::{Bearer, NO_STORE, Problem};
 use crate::message::{Millis, Username};
 use crate::server::auth::password::Password;
 use crate::server::auth::{Auth, AuthError, Grant, UserQuery};
@@ -20,9 +19,6 @@ use crate::wire::ErrorCode;
 
 const DEFAULT_USERS: u32 = 50;
 const MAX_USERS: u32 = 100;
-
-/// Neither tokens nor who somebody is may stay in a cache (RFC 6749 §5.1).
-const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// The routes of accounts, complete with `/api/v1`. Clients' addresses are known if the server is made with
 /// `into_make_service_with_connect_info::<SocketAddr>()`.

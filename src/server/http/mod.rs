@@ -2,7 +2,10 @@
 
 pub mod accounts;
 pub mod bearer;
+pub mod channels;
 pub mod extract;
+pub mod health;
+pub mod listen;
 pub mod openapi;
 pub mod problem;
 
@@ -10,10 +13,14 @@ pub use bearer::Bearer;
 pub use problem::Problem;
 
 use axum::Router;
-use axum::http::{Method, Uri};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderName, Method, Uri};
 use axum::routing::any;
 
 use crate::wire::ErrorCode;
+
+/// Neither tokens nor anything of one user's may stay in a cache (RFC 6749 §5.1).
+const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// Completes a router, to be called when all its routes are in: a path under `/api` that it doesn't have, and a
 /// method that a path doesn't have, are answered with a [`Problem`] too.

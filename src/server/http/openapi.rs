@@ -10,7 +10,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::accounts;
+use super::{accounts, channels};
 
 pub const PATH: &str = "/api/v1/openapi.json";
 
@@ -24,10 +24,13 @@ pub const PATH: &str = "/api/v1/openapi.json";
         accounts::log_out,
         accounts::me,
         accounts::list_users,
+        channels::list_channels,
+        channels::list_messages,
+        channels::search,
     ),
     modifiers(&BearerToken)
 )]
-struct Accounts;
+struct Api;
 
 struct BearerToken;
 
@@ -39,9 +42,9 @@ impl Modify for BearerToken {
     }
 }
 
-/// The whole interface: each part of it adds its paths here.
+/// The whole interface.
 pub fn document() -> Document {
-    Accounts::openapi()
+    Api::openapi()
 }
 
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {

@@ -69,6 +69,24 @@ impl SqliteQueue {
     }
 }
 
+impl SqliteQueue {
+    /// The queue as it is, to look at: with the number of shards that is in force.
+    pub async fn look(database: Database, data_dir: PathBuf) -> Result<Self, QueueError> {
+        let stored = database.read(|connection| {
+            connection
+                .query_row("SELECT value FROM settings WHERE name = 'queue.shards'", [], |row| row.get::<_, String>(0))
+                .optional()
+        });
+        let stored = stored.await.map_err(queue_error)?;
+        let shards = stored.and_then(|shards| shards.parse().ok()).unwrap_or(0);
+        let holder = Holder::register(&data_dir, "look").map_err(|error| QueueError::Unavailable(error.to_string()))?;
+        let options = SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1) };
+        let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, Arc::new(holder));
+        let inner = Arc::new(Inner { database, options, tails: Arc::default(), leases, depth: Arc::default() });
+        Ok(Self { inner })
+    }
+}
+
 #[async_trait]
 impl TaskQueue for SqliteQueue {
     fn shards(&self, family: Family) -> u16 {

@@ -1,0 +1,76 @@
+use super::exit::Advise;
+use super::{Context, Exit, signals};
+use crate::server::queue::Family;
+use crate::server::run::Worker;
+
+/// Work on the tasks of a queue
+///
+/// On the same data directory as `aula serve --no-worker`. Several workers share the shards: each shard has one
+/// consumer at a time, the others stand by and take over when it ends, however it ends.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `db_tasks` (messages, channels, receipts) or `index_tasks` (search); give it twice for both
+    #[arg(long = "queue", required = true, value_name = "NAME")]
+    queues: Vec<Family>,
+    /// Only these shards of db_tasks, such as `0,2-3`
+    #[arg(long, value_name = "LIST", value_parser = shards)]
+    shards: Option<Shards>,
+}
+
+#[derive(Debug, Clone)]
+struct Shards(Vec<u16>);
+
+impl Args {
+    pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let config = context.service_config(|_| {})?;
+        let timeout = config.server.drain_timeout;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let signals = signals::Terminate::listen()?;
+            let shards = self.shards.as_ref().map(|shards| shards.0.as_slice());
+            let worker = Worker::start(config, &self.queues, shards)
+                .await
+                .hint("a worker needs the data directory of a server: see --data-dir, and `aula queue-stats`")?;
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), "working");
+            let signal = signals.received().await;
+            tracing::info!(signal, "draining");
+            if !worker.drain(timeout).await {
+                tracing::warn!("server.drain_timeout is over; what was not finished is in the queue");
+            }
+            Ok(Exit::Done)
+        })
+    }
+}
+
+/// `0,2-3` as 0, 2, 3.
+fn shards(list: &str) -> Result<Shards, String> {
+    let number = |text: &str| text.trim().parse::<u16>().map_err(|_| format!("{text:?} is no shard number"));
+    let mut shards = Vec::new();
+    for part in list.split(',') {
+        match part.split_once('-') {
+            None => shards.push(number(part)?),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if first > last {
+                    return Err(format!("{part:?} runs backwards"));
+                }
+                shards.extend(first..=last);
+            }
+        }
+    }
+    Ok(Shards(shards))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_lists() {
+        assert_eq!(shards("0,2-3").unwrap().0, [0, 2, 3]);
+        for bad in ["", "x", "1-", "3-2", "-1", "70000"] {
+            assert!(shards(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! For those who watch: `/healthz`, `/readyz`, `/metrics`, and a word for those who come by with a browser.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::{FromRef, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::server::gateway::Gateway;
+
+/// What the probes ask.
+#[derive(Clone)]
+pub struct Health {
+    gateway: Arc<Gateway>,
+    metrics: PrometheusHandle,
+    draining: Arc<AtomicBool>,
+}
+
+impl Health {
+    pub fn new(gateway: Arc<Gateway>, metrics: PrometheusHandle) -> Self {
+        Self { gateway, metrics, draining: Arc::default() }
+    }
+
+    /// From now on the server is not ready: a balancer sends nobody here any more.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+pub fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Health: FromRef<S>,
+{
+    Router::new()
+        .route("/", get(greeting))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+async fn greeting() -> &'static str {
+    "aula is here.\n\n\
+     Clients connect to /ws with the subprotocol aula.v1.json or aula.v1.msgpack.\n\
+     The HTTP interface is described in /api/v1/openapi.json.\n"
+}
+
+/// Ready means: it takes connections, and queue and store answer.
+async fn ready(State(health): State<Health>) -> (StatusCode, String) {
+    if health.draining.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
+    }
+    match health.gateway.queue().stats().await {
+        Ok(_) => (StatusCode::OK, "ready\n".into()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
+}
+
+async fn metrics(State(health): State<Health>) -> impl IntoResponse {
+    metrics::gauge!("aula_sessions").set(health.gateway.session_count() as f64);
+    metrics::gauge!("aula_rooms").set(health.gateway.room_count() as f64);
+    match health.gateway.queue().stats().await {
+        Ok(lanes) => {
+            for lane in lanes {
+                let labels = [("queue", lane.queue), ("shard", lane.shard.to_string())];
+                metrics::gauge!("aula_queue_depth", &labels).set(lane.depth as f64);
+                let age = lane.oldest_ms.unwrap_or(0) as f64 / 1000.0;
+                metrics::gauge!("aula_queue_oldest_seconds", &labels).set(age);
+                metrics::gauge!("aula_queue_dead_letters", &labels).set(lane.dead_letters as f64);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the queues can't be measured"),
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.metrics.render())
+}
