@@ -39,6 +39,8 @@ pub(super) struct Waiting {
     pub(super) task: Task,
     /// It may be in the store already.
     pub(super) look_up: bool,
+    /// An earlier owner may have died in the middle of it.
+    pub(super) redelivered: bool,
 }
 
 /// What is known of the channel.
@@ -67,6 +69,8 @@ pub(super) struct Effects {
     pub(super) events: Vec<Event>,
     /// Tasks that need nothing stored.
     pub(super) settled: Vec<Tag>,
+    /// Entries that an earlier owner stored, perhaps without living to ask for their indexing.
+    pub(super) unindexed: Vec<(ChannelId, Seq)>,
 }
 
 /// One flush.
@@ -138,7 +142,10 @@ impl Channel {
                     },
                 },
             };
-            let Some(Waiting { tag, task, .. }) = self.waiting.pop_front() else { return };
+            let Some(Waiting { tag, task, redelivered, .. }) = self.waiting.pop_front() else { return };
+            if redelivered && let Some(seq) = repeat_of {
+                effects.unindexed.push((self.id, seq));
+            }
             self.take_turn(tag, task, repeat_of, window, options, effects);
         }
         // Nobody waits any more who could ask for these.

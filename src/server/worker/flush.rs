@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::channel::Flush;
 use super::{Backoff, Stages};
+use crate::message::{ChannelId, Seq};
 use crate::server::events::Event;
 use crate::server::queue::{Family, IndexTask, Lane, Tag, Task, enqueue_confirmed};
 use crate::server::store::{ChannelBatch, StoreError};
@@ -46,11 +49,22 @@ pub(super) async fn publish(stages: &Stages, events: Vec<Event>) {
 
 async fn index(stages: &Stages, batch: &ChannelBatch) {
     let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) else { return };
-    let task = Task::Index(IndexTask { channel: batch.channel, first: first.seq, last: last.seq });
-    let payload = match task.encode() {
+    queue_index(stages, IndexTask { channel: batch.channel, first: first.seq, last: last.seq }).await;
+}
+
+/// Asks for the indexing of entries that may have been asked for already: indexing twice changes nothing.
+pub(super) async fn index_again(stages: &Stages, entries: Vec<(ChannelId, Seq)>) {
+    let tasks = entries.into_iter().map(|(channel, seq)| IndexTask { channel, first: seq, last: seq });
+    // Together: they share a commit.
+    join_all(tasks.map(|task| queue_index(stages, task))).await;
+}
+
+async fn queue_index(stages: &Stages, task: IndexTask) {
+    let channel = task.channel;
+    let payload = match Task::Index(task).encode() {
         Ok(payload) => payload,
         Err(error) => {
-            tracing::error!(%error, channel = %batch.channel, "an index task can't be encoded");
+            tracing::error!(%error, %channel, "an index task can't be encoded");
             return;
         }
     };

@@ -1,17 +1,19 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::{Backoff, Stages, Stopped};
-use crate::server::queue::{Consumer, Delivery, IndexTask, Tag, Task};
+use crate::message::{ChannelId, Message, Seq};
+use crate::server::queue::{Consumer, Delivery, Tag, Task};
 use crate::server::store::Page;
 
 /// Index tasks taken at once.
-const BATCH: usize = 128;
-/// Entries read and indexed at once.
-const PAGE: usize = 128;
-/// A pause after each batch lets the next one grow: an index is written more cheaply in larger pieces, and nobody
-/// waits for it.
+const BATCH: usize = 256;
+/// Entries written to the index at once: bounds how long one write holds up the others.
+const PAGE: usize = 256;
+/// A pause after a batch lets the next one grow: an index is written more cheaply in larger pieces, and nobody waits
+/// for it. A lane that has more than a batch is behind, and gets no pause.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// Makes stored entries findable until `stop`.
@@ -25,45 +27,83 @@ pub(super) async fn run(
             () = stop.cancelled() => return Ok(()),
             deliveries = consumer.next_batch(BATCH) => deliveries?,
         };
+        let is_behind = deliveries.len() == BATCH;
         let mut done: Vec<Tag> = Vec::with_capacity(deliveries.len());
+        let mut ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>> = BTreeMap::new();
         for Delivery { tag, payload, .. } in deliveries {
-            match Task::decode(&payload) {
+            let problem = match Task::decode(&payload) {
                 Ok(Task::Index(task)) => {
-                    index(stages, &task).await;
+                    extend(ranges.entry(task.channel).or_default(), (task.first, task.last));
                     done.push(tag);
+                    continue;
                 }
-                Ok(_) => consumer.dead_letter(tag, "not an index task").await?,
-                Err(error) => consumer.dead_letter(tag, &error.to_string()).await?,
-            }
+                Ok(_) => "not an index task".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(problem, tag, "an index task goes to the dead letters");
+            metrics::counter!("aula_dead_letters_total").increment(1);
+            consumer.dead_letter(tag, &problem).await?;
         }
+        index(stages, ranges).await;
         consumer.acknowledge(&done);
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(GATHER) => {}
+        if !is_behind {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(GATHER) => {}
+            }
         }
     }
 }
 
-/// Tries until it succeeds.
-async fn index(stages: &Stages, task: &IndexTask) {
-    let mut backoff = Backoff::new();
-    let mut after = task.first.saturating_sub(1);
-    while after < task.last {
-        let limit = PAGE.min((task.last - after) as usize);
-        let outcome = match stages.store.messages(task.channel, Page::After(after), limit).await {
-            Ok(messages) => match messages.last().map(|last| last.seq) {
+/// Tasks of a channel follow each other: most continue the range before.
+fn extend(ranges: &mut Vec<(Seq, Seq)>, (first, last): (Seq, Seq)) {
+    match ranges.last_mut() {
+        Some(range) if range.1 + 1 == first => range.1 = last,
+        _ => ranges.push((first, last)),
+    }
+}
+
+/// Reads the ranges and indexes what is there, in pages that may span channels.
+async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>>) {
+    let mut page = Vec::with_capacity(PAGE);
+    for (channel, ranges) in ranges {
+        for (first, last) in ranges {
+            let mut after = first.saturating_sub(1);
+            while after < last {
+                let limit = (PAGE - page.len()).min((last - after) as usize);
+                let found = read(stages, channel, after, limit).await;
                 // Purged meanwhile: nothing is left to find.
-                None => return,
-                Some(last) => stages.search.index(messages).await.map(|()| last).map_err(|error| error.to_string()),
-            },
-            Err(error) => Err(error.to_string()),
-        };
-        match outcome {
-            Ok(last) => after = last,
-            Err(error) => {
-                tracing::warn!(%error, channel = %task.channel, "entries are not indexed yet");
-                backoff.pause().await;
+                let Some(newest) = found.last() else { break };
+                after = newest.seq;
+                page.extend(found);
+                if page.len() >= PAGE {
+                    write(stages, std::mem::take(&mut page)).await;
+                }
             }
         }
+    }
+    if !page.is_empty() {
+        write(stages, page).await;
+    }
+}
+
+/// Tries until it succeeds.
+async fn read(stages: &Stages, channel: ChannelId, after: Seq, limit: usize) -> Vec<Message> {
+    let mut backoff = Backoff::new();
+    loop {
+        match stages.store.messages(channel, Page::After(after), limit).await {
+            Ok(messages) => return messages,
+            Err(error) => tracing::warn!(%error, %channel, "entries can't be read for the index yet"),
+        }
+        backoff.pause().await;
+    }
+}
+
+/// Tries until it succeeds.
+async fn write(stages: &Stages, page: Vec<Message>) {
+    let mut backoff = Backoff::new();
+    while let Err(error) = stages.search.index(page.clone()).await {
+        tracing::warn!(%error, entries = page.len(), "entries are not indexed yet");
+        backoff.pause().await;
     }
 }
