@@ -103,7 +103,7 @@ impl TaskQueue for SqliteQueue {
         }
         let admission = match lane.family {
             Family::DbTasks => Admission::Bounded,
-            Family::IndexTasks => Admission::Internal,
+            Family::IndexTasks => Admission::Relaxed,
         };
         let tails = Arc::clone(&inner.tails);
         let depth = Arc::clone(&inner.depth);

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 
 use super::{Query, SearchError, SearchIndex, query};
 use crate::message::{ChannelId, Kind, Message, Millis, Username};
-use crate::server::sqlite::{Database, DbError};
+use crate::server::sqlite::{Admission, Database, DbError};
 use crate::server::store::sqlite_columns as columns;
 use crate::wire::frame::{Hit, SearchPage};
 
@@ -36,7 +36,7 @@ impl Fts5Search {
 #[async_trait]
 impl SearchIndex for Fts5Search {
     async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError> {
-        let written = self.database.write(move |connection| {
+        let written = self.database.write_as(Admission::Relaxed, move |connection| {
             // A row twice would be counted twice: the index has no primary key, its size table has.
             let mut insert = connection.prepare_cached(
                 "INSERT INTO messages_fts (rowid, body, channel)

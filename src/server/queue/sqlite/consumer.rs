@@ -106,7 +106,7 @@ impl Consumer for SqliteConsumer {
         let count = tags.len() as i64;
         let again = tags.clone();
         let submitted = self.database.submit(
-            Admission::Internal,
+            Admission::Relaxed,
             move |connection| {
                 let mut delete = connection.prepare_cached("DELETE FROM tasks WHERE id = ?1")?;
                 for tag in &tags {
