@@ -110,10 +110,7 @@ fn entries(channel: ChannelId, entries: Vec<Arc<Message>>) -> ChannelBatch {
 fn creation(channel: ChannelId) -> ChannelBatch {
     ChannelBatch {
         create: Some(NewChannel { kind: ChannelKind::Group, name: Some("Engines".into()) }),
-        members: vec![
-            (user("ada"), Member { role: Role::Owner, ..member(1, 0, 0) }),
-            (user("bob"), member(1, 0, 0)),
-        ],
+        members: vec![(user("ada"), Member { role: Role::Owner, ..member(1, 0, 0) }), (user("bob"), member(1, 0, 0))],
         ..entries(channel, vec![text(channel, 1, "ada")])
     }
 }

@@ -217,10 +217,8 @@ pub async fn members_come_go_and_come_back<B: Backend>() {
     let state = store.channel(channel).await.unwrap().unwrap();
     assert_eq!(state.members[&user("bob")], member(6, 5, 5));
     assert_eq!(store.channels_of(&user("bob"), 0, 10).await.unwrap().len(), 1);
-    let everyone_left = ChannelBatch {
-        departed: vec![user("bob"), user("cyd")],
-        ..entries(channel, vec![text(channel, 7, "cyd")])
-    };
+    let everyone_left =
+        ChannelBatch { departed: vec![user("bob"), user("cyd")], ..entries(channel, vec![text(channel, 7, "cyd")]) };
     append(&*store, &everyone_left).await.unwrap();
     let state = store.channel(channel).await.unwrap().unwrap();
     assert_eq!((state.members.len(), state.last_seq), (0, 7));

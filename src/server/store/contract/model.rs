@@ -65,7 +65,8 @@ impl Model {
                 Some(there) if there.id != entry.id => return false,
                 Some(_) => {}
                 None => {
-                    let same = |other: &&Arc<Message>| (&other.sender, other.client_id) == (&entry.sender, entry.client_id);
+                    let same =
+                        |other: &&Arc<Message>| (&other.sender, other.client_id) == (&entry.sender, entry.client_id);
                     if next.log.iter().find(same).is_some() {
                         return false;
                     }
@@ -129,44 +130,46 @@ fn batches(model: &Model) -> impl Strategy<Value = ChannelBatch> + use<> {
     let members = prop::collection::btree_map(select(&USERS[..]), (any::<bool>(), 0..6_u64, 0..9_u64, 0..9_u64), 0..3);
     let departed = prop::collection::btree_set(select(&USERS[..]), 0..2);
     let choice = (0..CHANNELS, any::<bool>(), 0..3_usize, spoil, any::<prop::sample::Index>());
-    (choice, fresh, members, departed, (0..9_u64, 0..9_u64)).prop_map(move |(choice, fresh, members, departed, by_all)| {
-        let (channel, create, overlap, spoil, spoilt) = choice;
-        let channel = ChannelId(Uuid::from_u128(channel));
-        let log = model.channels.get(&channel).map_or(&[][..], |stored| &stored.log);
-        let mut new: Vec<Message> =
-            log[log.len() - overlap.min(log.len())..].iter().map(|entry| entry.as_ref().clone()).collect();
-        for (sender, id, at) in fresh {
-            let seq = new.last().map_or(log.len() as Seq, |entry| entry.seq) + 1;
-            let (id, client_id, at) = (Uuid::from_u64_pair(1, id), Uuid::from_u64_pair(2, id), Millis(at));
-            new.push(Message { seq, id, client_id, at, ..text(channel, seq, sender).as_ref().clone() });
-        }
-        if !new.is_empty() {
-            let index = spoilt.index(new.len());
-            match spoil {
-                Spoil::Nothing => {}
-                Spoil::AnId => new[index].id = Uuid::nil(),
-                Spoil::AClientId => {
-                    let other = log.first().cloned().unwrap_or_else(|| Arc::new(new[0].clone()));
-                    (new[index].client_id, new[index].sender) = (other.client_id, other.sender.clone());
-                }
-                Spoil::ASeq => new[index].seq += 1,
-                Spoil::TheOrder => new.swap(0, index),
+    (choice, fresh, members, departed, (0..9_u64, 0..9_u64)).prop_map(
+        move |(choice, fresh, members, departed, by_all)| {
+            let (channel, create, overlap, spoil, spoilt) = choice;
+            let channel = ChannelId(Uuid::from_u128(channel));
+            let log = model.channels.get(&channel).map_or(&[][..], |stored| &stored.log);
+            let mut new: Vec<Message> =
+                log[log.len() - overlap.min(log.len())..].iter().map(|entry| entry.as_ref().clone()).collect();
+            for (sender, id, at) in fresh {
+                let seq = new.last().map_or(log.len() as Seq, |entry| entry.seq) + 1;
+                let (id, client_id, at) = (Uuid::from_u64_pair(1, id), Uuid::from_u64_pair(2, id), Millis(at));
+                new.push(Message { seq, id, client_id, at, ..text(channel, seq, sender).as_ref().clone() });
             }
-        }
-        let departed: BTreeSet<_> = departed.into_iter().filter(|user| !members.contains_key(user)).collect();
-        let to_member = |(name, (is_owner, joined_seq, delivered, read))| {
-            let role = if is_owner { Role::Owner } else { Role::Member };
-            (user(name), Member { role, joined_seq, delivered, read })
-        };
-        ChannelBatch {
-            create: create.then(|| NewChannel { kind: ChannelKind::Group, name: None }),
-            members: members.into_iter().map(to_member).collect(),
-            departed: departed.into_iter().map(user).collect(),
-            delivered_by_all: by_all.0,
-            read_by_all: by_all.1,
-            ..entries(channel, new.into_iter().map(Arc::new).collect())
-        }
-    })
+            if !new.is_empty() {
+                let index = spoilt.index(new.len());
+                match spoil {
+                    Spoil::Nothing => {}
+                    Spoil::AnId => new[index].id = Uuid::nil(),
+                    Spoil::AClientId => {
+                        let other = log.first().cloned().unwrap_or_else(|| Arc::new(new[0].clone()));
+                        (new[index].client_id, new[index].sender) = (other.client_id, other.sender.clone());
+                    }
+                    Spoil::ASeq => new[index].seq += 1,
+                    Spoil::TheOrder => new.swap(0, index),
+                }
+            }
+            let departed: BTreeSet<_> = departed.into_iter().filter(|user| !members.contains_key(user)).collect();
+            let to_member = |(name, (is_owner, joined_seq, delivered, read))| {
+                let role = if is_owner { Role::Owner } else { Role::Member };
+                (user(name), Member { role, joined_seq, delivered, read })
+            };
+            ChannelBatch {
+                create: create.then(|| NewChannel { kind: ChannelKind::Group, name: None }),
+                members: members.into_iter().map(to_member).collect(),
+                departed: departed.into_iter().map(user).collect(),
+                delivered_by_all: by_all.0,
+                read_by_all: by_all.1,
+                ..entries(channel, new.into_iter().map(Arc::new).collect())
+            }
+        },
+    )
 }
 
 impl ReferenceStateMachine for Model {
@@ -247,7 +250,8 @@ async fn same(store: &dyn Store, model: &Model) {
     for name in USERS.map(user) {
         let listed = store.channels_of(&name, 0, 100).await.unwrap();
         assert!(listed.is_sorted_by(|a, b| a.last_at >= b.last_at), "{listed:?}");
-        let mut listed: Vec<_> = listed.into_iter().map(|m| (m.channel.id, m.last_at.0, m.delivered_seq, m.read_seq)).collect();
+        let mut listed: Vec<_> =
+            listed.into_iter().map(|m| (m.channel.id, m.last_at.0, m.delivered_seq, m.read_seq)).collect();
         listed.sort();
         let mut expected = Vec::new();
         for (id, stored) in &model.channels {

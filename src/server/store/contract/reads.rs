@@ -20,7 +20,8 @@ pub async fn any_text_comes_back_as_it_was<B: Backend>() {
     let backend = B::fresh().await;
     let store = backend.store();
     let (channel, mut expected) = group(&*store, 1).await;
-    let bodies = ["", "\0", "a\0b", "'; DROP TABLE messages; --", "\u{feff}Ünï\u{10ffff}çødé 👩‍👩‍👧", &"x".repeat(64 << 10)];
+    let bodies =
+        ["", "\0", "a\0b", "'; DROP TABLE messages; --", "\u{feff}Ünï\u{10ffff}çødé 👩‍👩‍👧", &"x".repeat(64 << 10)];
     let kinds = [Kind::Text, Kind::Media, Kind::System];
     let moments = [0, -1, i64::MIN, i64::MAX];
     for (index, body) in bodies.into_iter().enumerate() {
@@ -42,7 +43,11 @@ pub async fn pages_end_where_the_log_ends<B: Backend>() {
     for edge in edges {
         for limit in [0, 1, 3, 7, 8, usize::MAX] {
             let after: Vec<_> = log.iter().filter(|entry| entry.seq > edge).take(limit).cloned().collect();
-            assert_eq!(store.messages(channel, Page::After(edge), limit).await.unwrap(), after, "after {edge}, {limit}");
+            assert_eq!(
+                store.messages(channel, Page::After(edge), limit).await.unwrap(),
+                after,
+                "after {edge}, {limit}"
+            );
             let mut before: Vec<_> = log.iter().rev().filter(|entry| entry.seq < edge).take(limit).cloned().collect();
             before.reverse();
             let page = store.messages(channel, Page::Before(edge), limit).await.unwrap();
