@@ -16,7 +16,7 @@ use super::WorkerOptions;
 use super::window::Window;
 use crate::message::{Change, ChannelId, ChannelKind, Kind, Message, Role, Seq, Username};
 use crate::server::events::Event;
-use crate::server::queue::{ChangeTask, CreateTask, Origin, ReceiptsTask, SendTask, Tag, Task};
+use crate::server::queue::{ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SendTask, Tag, Task};
 use crate::server::store::{ChannelBatch, ChannelState, Member, NewChannel};
 use crate::wire::ErrorCode;
 
@@ -43,6 +43,8 @@ pub(super) struct Waiting {
     pub(super) task: Task,
     /// It may be in the store already.
     pub(super) look_up: bool,
+    /// An earlier owner may have begun with it.
+    pub(super) redelivered: bool,
 }
 
 /// What is known of the channel.
@@ -69,6 +71,8 @@ struct Pending {
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) events: Vec<Event>,
+    /// Stored by an owner that may have died before it asked for their indexing.
+    pub(super) to_index: Vec<IndexTask>,
     /// Tasks that need nothing stored.
     pub(super) settled: Vec<Tag>,
 }
@@ -157,12 +161,12 @@ impl Channel {
         options: &WorkerOptions,
         effects: &mut Effects,
     ) {
-        let Waiting { tag, task, look_up } = waiting;
+        let Waiting { tag, task, redelivered, .. } = waiting;
         let needs_store = match task {
-            Task::Send(send) => self.send(send, repeat_of, window, effects),
+            Task::Send(send) => self.send(send, repeat_of, redelivered, window, effects),
             Task::Create(create) => self.create(create, repeat_of, window, effects),
             Task::Change(change) => self.change(change, repeat_of, window, options, effects),
-            Task::Receipts(receipts) => self.receipts(&receipts, look_up, effects),
+            Task::Receipts(receipts) => self.receipts(&receipts, redelivered, effects),
             // Never in a lane of db_tasks; whoever put it there gets nothing for it.
             Task::Index(_) => false,
         };
@@ -174,12 +178,22 @@ impl Channel {
     }
 
     /// Whether something must be stored before the task is done; so for all that follow.
-    fn send(&mut self, send: SendTask, repeat_of: Option<Seq>, window: &mut Window, effects: &mut Effects) -> bool {
+    fn send(
+        &mut self,
+        send: SendTask,
+        repeat_of: Option<Seq>,
+        redelivered: bool,
+        window: &mut Window,
+        effects: &mut Effects,
+    ) -> bool {
         let SendTask { channel, client_id, .. } = send;
         if let Some(seq) = repeat_of {
             // Not stored yet: the first attempt's own `persisted` is still to come, and goes to the same sockets.
             if seq <= self.stored_seq {
                 effects.events.push(Event::Persisted { channel, seq, sender: send.sender, client_id });
+                if redelivered {
+                    index_again(&mut effects.to_index, channel, seq);
+                }
             }
             return false;
         }
@@ -452,6 +466,14 @@ fn identity(task: &Task) -> Option<(&Username, Uuid)> {
         Task::Change(change) => Some((&change.by, change.id)),
         Task::Create(create) => create.members.first().map(|creator| (creator, create.id)),
         Task::Receipts(_) | Task::Index(_) => None,
+    }
+}
+
+/// One task for entries that follow each other.
+fn index_again(tasks: &mut Vec<IndexTask>, channel: ChannelId, seq: Seq) {
+    match tasks.last_mut() {
+        Some(last) if last.channel == channel && last.last + 1 == seq => last.last = seq,
+        _ => tasks.push(IndexTask { channel, first: seq, last: seq }),
     }
 }
 

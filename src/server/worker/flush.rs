@@ -27,7 +27,9 @@ pub(super) async fn run(stages: Stages, flush: Flush) -> Result<(Arc<ChannelBatc
     }
     crate::crash_point!("after_store_before_ack");
     publish(&stages, afterwards).await;
-    index(&stages, &batch).await;
+    if let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) {
+        index(&stages, IndexTask { channel: batch.channel, first: first.seq, last: last.seq }).await;
+    }
     Ok((batch, tags))
 }
 
@@ -44,13 +46,14 @@ pub(super) async fn publish(stages: &Stages, events: Vec<Event>) {
     }
 }
 
-async fn index(stages: &Stages, batch: &ChannelBatch) {
-    let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) else { return };
-    let task = Task::Index(IndexTask { channel: batch.channel, first: first.seq, last: last.seq });
+/// Asks for the indexing of stored entries until the queue has taken that.
+pub(super) async fn index(stages: &Stages, task: IndexTask) {
+    let channel = task.channel;
+    let task = Task::Index(task);
     let payload = match task.encode() {
         Ok(payload) => payload,
         Err(error) => {
-            tracing::error!(%error, channel = %batch.channel, "an index task can't be encoded");
+            tracing::error!(%error, %channel, "an index task can't be encoded");
             return;
         }
     };

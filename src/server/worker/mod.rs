@@ -4,6 +4,9 @@ mod channel;
 mod flush;
 mod indexer;
 mod owner;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;
 mod window;
 
 use std::sync::Arc;

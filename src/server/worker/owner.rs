@@ -85,7 +85,7 @@ impl Owner<'_> {
             let id = task.partition_key();
             let look_up = look_all_up || redelivered || matches!(&task, Task::Send(send) if send.retry);
             let channel = self.channels.entry(id).or_insert_with(|| Channel::new(id));
-            channel.waiting.push_back(Waiting { tag, task, look_up });
+            channel.waiting.push_back(Waiting { tag, task, look_up, redelivered });
             touched.insert(id);
         }
         Ok(touched)
@@ -140,6 +140,9 @@ impl Owner<'_> {
         }
         // Live delivery first: it waits for no disk.
         flush::publish(self.stages, effects.events).await;
+        for task in effects.to_index {
+            flush::index(self.stages, task).await;
+        }
         if !effects.settled.is_empty() {
             self.consumer.acknowledge(&effects.settled);
         }

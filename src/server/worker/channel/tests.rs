@@ -35,6 +35,7 @@ struct Outside {
     queue: Vec<(Tag, Task)>,
     /// The newest task that was handed to anybody.
     delivered: Tag,
+    indexed: BTreeSet<Seq>,
     /// All that was ever published, each with the head of the store at that moment.
     said: Vec<(Event, Seq)>,
 }
@@ -194,7 +195,8 @@ impl Owner {
                     let is_retry = matches!(task, Task::Send(send) if send.retry);
                     // Whoever took a lane over looks everything up for a while.
                     let look_up = *tag <= self.inherited || is_retry || !self.is_first;
-                    self.channel.waiting.push_back(Waiting { tag: *tag, task: task.clone(), look_up });
+                    let redelivered = *tag <= self.inherited;
+                    self.channel.waiting.push_back(Waiting { tag: *tag, task: task.clone(), look_up, redelivered });
                 }
                 !next.is_empty()
             }
@@ -229,6 +231,10 @@ impl Owner {
                 let mut effects = Effects::default();
                 self.channel.advance(&mut self.window, &options(), &mut effects);
                 outside.say(effects.events);
+                for task in effects.to_index {
+                    assert!((1..=outside.head()).contains(&task.first) && task.last <= outside.head());
+                    outside.indexed.extend(task.first..=task.last);
+                }
                 outside.acknowledge(&effects.settled);
                 before != self.channel.waiting.len()
             }
@@ -252,6 +258,7 @@ impl Owner {
                 }
                 let Some(flush) = self.flush.take() else { return false };
                 outside.say(flush.afterwards);
+                outside.indexed.extend(flush.batch.entries.iter().map(|entry| entry.seq));
                 outside.acknowledge(&flush.tags);
                 self.channel.flushed(&flush.batch);
                 true
@@ -435,6 +442,7 @@ fn check_told(tasks: &[Task], outside: &Outside) {
         assert!(answered, "{sender} never learned about {client_id}");
     }
     for entry in &outside.log {
+        assert!(entry.kind == Kind::System || outside.indexed.contains(&entry.seq), "{} can't be found", entry.seq);
         assert!(told(&|event| matches!(event, Event::Message(message) if message == entry)));
     }
     let Some(state) = &outside.state else { return };
