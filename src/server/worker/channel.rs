@@ -285,9 +285,10 @@ impl Channel {
         let added: Vec<Username> = add.into_iter().filter(|user| !state.members.contains_key(user)).collect();
         let removed: Vec<Username> = remove.into_iter().filter(|user| state.members.contains_key(user)).collect();
         if added.is_empty() && removed.is_empty() {
-            let (seq, info) = (state.last_seq, state.info(channel));
-            let unchanged = members_changed(info, seq, Vec::new(), Vec::new(), by, origin);
-            return self.say_once_stored([unchanged], effects);
+            // Settled at once: delivered again after later changes are stored, it might find something to change.
+            let (seq, info) = (self.stored_seq, state.info(channel));
+            effects.events.push(members_changed(info, seq, Vec::new(), Vec::new(), by, origin));
+            return false;
         }
         let seq = state.last_seq + 1;
         for user in &added {
@@ -391,9 +392,12 @@ impl Channel {
                 raised = true;
             }
         }
-        if again && !raised {
-            let watermarks = watermarks(self.id, state);
-            return watermarks.is_some() && self.say_once_stored(watermarks, effects);
+        if again && let Some(watermarks) = watermarks(self.id, state) {
+            if raised {
+                self.pending.afterwards.push(watermarks);
+            } else {
+                return self.say_once_stored([watermarks], effects);
+            }
         }
         raised
     }
