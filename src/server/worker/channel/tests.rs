@@ -143,6 +143,8 @@ fn members_by(log: &[Arc<Message>]) -> BTreeMap<Username, Seq> {
     members
 }
 
+type Found = ((Username, Uuid), Option<Seq>);
+
 /// A process that owns the channel. All of it is lost in a crash.
 struct Owner {
     channel: Channel,
@@ -151,7 +153,7 @@ struct Owner {
     inherited: Tag,
     cursor: Tag,
     is_first: bool,
-    answer: Option<Vec<((Username, Uuid), Option<Seq>)>>,
+    answer: Option<Vec<Found>>,
     flush: Option<Flush>,
     is_stored: bool,
 }
