@@ -1,10 +1,11 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -14,13 +15,16 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use uuid::Uuid;
 
+/// Frames read and not yet looked at.
+const BUFFER: usize = 4096;
+
 type Socket = WebSocketStream<TcpStream>;
 
 /// A client that does as little as it can: its cost is on the same processors.
 pub struct Client {
     sink: Arc<tokio::sync::Mutex<SplitSink<Socket, Message>>>,
-    listener: Arc<Mutex<Option<mpsc::UnboundedSender<Event>>>>,
-    setup: mpsc::UnboundedReceiver<String>,
+    listener: Arc<Mutex<Option<mpsc::Sender<Event>>>>,
+    setup: mpsc::Receiver<String>,
     pub channel: String,
 }
 
@@ -63,7 +67,7 @@ impl Client {
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         let (sink, stream) = socket.split();
         let listener = Arc::new(Mutex::new(None));
-        let (to_setup, mut setup) = mpsc::unbounded_channel();
+        let (to_setup, mut setup) = mpsc::channel(BUFFER);
         tokio::spawn(read(stream, Arc::clone(&listener), to_setup));
         let me = setup.recv().await.unwrap();
         assert!(me.contains("\"welcome\""), "{me}");
@@ -71,9 +75,9 @@ impl Client {
     }
 
     /// From now on events go here.
-    pub fn listen(&self) -> mpsc::UnboundedReceiver<Event> {
-        let (to, from) = mpsc::unbounded_channel();
-        *self.listener.lock().unwrap() = Some(to);
+    pub fn listen(&self) -> mpsc::Receiver<Event> {
+        let (to, from) = mpsc::channel(BUFFER);
+        *self.listener.lock() = Some(to);
         from
     }
 
@@ -100,22 +104,22 @@ impl Client {
 
 async fn read(
     mut stream: SplitStream<Socket>,
-    listener: Arc<Mutex<Option<mpsc::UnboundedSender<Event>>>>,
-    setup: mpsc::UnboundedSender<String>,
+    listener: Arc<Mutex<Option<mpsc::Sender<Event>>>>,
+    setup: mpsc::Sender<String>,
 ) {
     // Echoes of one's own messages are told apart by their bodies' turn: only the other side's count.
     let mut own: VecDeque<String> = VecDeque::with_capacity(1);
     while let Some(Ok(frame)) = stream.next().await {
         let Message::Text(text) = frame else { continue };
         let head: Head<'_> = serde_json::from_str(&text).unwrap();
-        let to = listener.lock().unwrap().clone();
+        let to = listener.lock().clone();
         let Some(to) = to else {
             if head.op == "welcome" {
                 let welcome: serde_json::Value = serde_json::from_str(&text).unwrap();
                 own.push_back(welcome["username"].as_str().unwrap().to_owned());
             }
             // Nobody sets up any more: then the frame is of no interest.
-            let _ = setup.send(text.to_string());
+            let _ = setup.send(text.to_string()).await;
             continue;
         };
         let event = match (head.op, head.status) {
@@ -129,6 +133,6 @@ async fn read(
             _ => continue,
         };
         // The round is over.
-        let _ = to.send(event);
+        let _ = to.send(event).await;
     }
 }

@@ -45,16 +45,21 @@ async fn main() {
     throughput(&clients, Duration::from_secs(2)).await;
 
     let mut rounds = Vec::new();
+    let mut persisted_in_all = 0;
     for _ in 0..ROUNDS {
         let cpu = server.cpu();
         let (count, took) = throughput(&clients, ROUND).await;
         let cpu = server.cpu() - cpu;
+        persisted_in_all += count;
         let bare = bare::rows_per_second(folder.path(), BODY_BYTES, Duration::from_secs(3));
         rounds.push((count as f64 / took.as_secs_f64(), bare, cpu.as_secs_f64() * 1e6 / count as f64));
     }
     let cpu = server.cpu();
     let latency = latency(&clients).await;
     let cpu_at_1000 = (server.cpu() - cpu).as_secs_f64() * 1e6 / latency.len() as f64;
+
+    let stored = server.stored_messages();
+    assert!(stored >= persisted_in_all + latency.len(), "{stored} stored, {persisted_in_all} said to be persisted");
 
     let median = |pick: fn(&(f64, f64, f64)) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(pick).collect();

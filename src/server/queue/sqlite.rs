@@ -5,9 +5,9 @@ mod consumer;
 mod lease;
 mod tail;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use self::lease::Leases;
 use self::tail::Tails;
 use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
 use crate::message::Millis;
-use crate::server::sqlite::holder::Holder;
+use crate::server::sqlite::holder::{self, Holder};
 use crate::server::sqlite::{Admission, Database, DbError};
 
 #[derive(Debug, Clone)]
@@ -47,12 +47,57 @@ struct Inner {
     leases: Leases,
     /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
     depth: Arc<AtomicI64>,
+    recounting: AtomicBool,
+    runtime: tokio::runtime::Handle,
 }
+
+/// The pause between two counts when the queue seems full.
+const RECOUNT_AFTER: Duration = Duration::from_millis(250);
+
+impl Inner {
+    fn new(database: Database, options: SqliteQueueOptions, leases: Leases) -> Arc<Self> {
+        Arc::new(Self {
+            database,
+            options,
+            tails: Arc::default(),
+            leases,
+            depth: Arc::default(),
+            recounting: AtomicBool::new(false),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    /// Looks at the table beside the caller: what consumers of other processes acknowledge is only seen there.
+    fn recount(self: &Arc<Self>) {
+        if self.recounting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.runtime.spawn(async move {
+            if let Err(error) = inner.count().await {
+                tracing::warn!(%error, "the waiting tasks can't be counted");
+            }
+            tokio::time::sleep(RECOUNT_AFTER).await;
+            inner.recounting.store(false, Ordering::Release);
+        });
+    }
+
+    async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
+        let families = vec![(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
+        let stats = lane_stats(&self.database, &self.options.data_dir, families).await?;
+        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
+        self.depth.store(depth as i64, Ordering::Relaxed);
+        Ok(stats)
+    }
+}
+
+const INDEX_SHARDS: u16 = 1;
 
 impl SqliteQueue {
     /// Opens the queue of a data directory; tasks that wait there under another number of shards are routed anew.
     ///
-    /// Errors: [`QueueError::Unavailable`] if that is needed while another process consumes them.
+    /// Errors: [`QueueError::Unavailable`] if that is needed while another process is at work here, as a consumer of
+    /// them or as a producer of more.
     pub async fn open(
         database: Database,
         options: SqliteQueueOptions,
@@ -60,7 +105,7 @@ impl SqliteQueue {
     ) -> Result<Self, QueueError> {
         pin_shards(&database, &options, holder.name()).await?;
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
-        let inner = Arc::new(Inner { database, options, tails: Arc::default(), leases, depth: Arc::default() });
+        let inner = Inner::new(database, options, leases);
         let queue = Self { inner };
         queue.stats().await?;
         let tails = Arc::clone(&queue.inner.tails);
@@ -82,8 +127,7 @@ impl SqliteQueue {
         let holder = Holder::register(&data_dir, "look").map_err(|error| QueueError::Unavailable(error.to_string()))?;
         let options = SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1) };
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, Arc::new(holder));
-        let inner = Arc::new(Inner { database, options, tails: Arc::default(), leases, depth: Arc::default() });
-        Ok(Self { inner })
+        Ok(Self { inner: Inner::new(database, options, leases) })
     }
 }
 
@@ -92,14 +136,20 @@ impl TaskQueue for SqliteQueue {
     fn shards(&self, family: Family) -> u16 {
         match family {
             Family::DbTasks => self.inner.options.shards,
-            Family::IndexTasks => 1,
+            Family::IndexTasks => INDEX_SHARDS,
         }
     }
 
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError> {
         let inner = &self.inner;
-        if inner.depth.load(Ordering::Relaxed) >= inner.options.max_depth as i64 && lane.family == Family::DbTasks {
-            return Err(QueueError::Overloaded);
+        if lane.family == Family::DbTasks {
+            let (depth, limit) = (inner.depth.load(Ordering::Relaxed), inner.options.max_depth as i64);
+            if depth >= limit / 2 {
+                inner.recount();
+            }
+            if depth >= limit {
+                return Err(QueueError::Overloaded);
+            }
         }
         let admission = match lane.family {
             Family::DbTasks => Admission::Bounded,
@@ -142,11 +192,7 @@ impl TaskQueue for SqliteQueue {
     }
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError> {
-        let shards = Family::ALL.map(|family| (family, self.shards(family)));
-        let stats = lane_stats(&self.inner.database, shards.to_vec()).await?;
-        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
-        self.inner.depth.store(depth as i64, Ordering::Relaxed);
-        Ok(stats)
+        self.inner.count().await
     }
 }
 
@@ -158,7 +204,12 @@ fn queue_error(error: DbError) -> QueueError {
     }
 }
 
-async fn lane_stats(database: &Database, families: Vec<(Family, u16)>) -> Result<Vec<LaneStats>, QueueError> {
+async fn lane_stats(
+    database: &Database,
+    data_dir: &Path,
+    families: Vec<(Family, u16)>,
+) -> Result<Vec<LaneStats>, QueueError> {
+    let data_dir = data_dir.to_owned();
     let now = Millis::now().0;
     let read = database.read(move |connection| {
         let mut lanes = Vec::new();
@@ -173,8 +224,9 @@ async fn lane_stats(database: &Database, families: Vec<(Family, u16)>) -> Result
                     .query_row(lane, |row| row.get(0))?;
                 let consumer = connection
                     .prepare_cached("SELECT holder FROM leases WHERE family = ?1 AND shard = ?2")?
-                    .query_row(lane, |row| row.get(0))
-                    .optional()?;
+                    .query_row(lane, |row| row.get::<_, String>(0))
+                    .optional()?
+                    .filter(|holder| holder::is_alive(&data_dir, holder));
                 lanes.push(LaneStats {
                     queue: family.as_str().to_owned(),
                     shard,
@@ -203,9 +255,7 @@ async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str)
             return Ok(None);
         }
         if stored.is_some() {
-            let mut holders = connection.prepare("SELECT DISTINCT holder FROM leases")?;
-            let holders = holders.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-            let living = holders.into_iter().find(|holder| *holder != me && Lane::is_held(&data_dir, holder));
+            let living = holder::living(&data_dir).into_iter().find(|holder| *holder != me);
             if let Some(holder) = living {
                 return Ok(Some(format!(
                     "queue.shards is {shards} here and {} in the data directory, where {holder} is at work: \
@@ -225,12 +275,6 @@ async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str)
     match refused.await.map_err(queue_error)? {
         Some(reason) => Err(QueueError::Unavailable(reason)),
         None => Ok(()),
-    }
-}
-
-impl Lane {
-    fn is_held(data_dir: &std::path::Path, holder: &str) -> bool {
-        crate::server::sqlite::holder::is_alive(data_dir, holder)
     }
 }
 

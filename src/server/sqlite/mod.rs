@@ -8,6 +8,9 @@ mod error;
 pub mod holder;
 pub mod migrate;
 mod readers;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+pub(crate) mod testing;
 mod writer;
 
 use std::path::{Path, PathBuf};

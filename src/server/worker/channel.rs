@@ -3,6 +3,10 @@
 //! Nothing here waits. The same tasks in the same order from the same stored state make the same entries, which is
 //! what makes a crash harmless.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -12,7 +16,7 @@ use super::WorkerOptions;
 use super::window::Window;
 use crate::message::{Change, ChannelId, ChannelKind, Kind, Message, Role, Seq, Username};
 use crate::server::events::Event;
-use crate::server::queue::{ChangeTask, CreateTask, Origin, ReceiptsTask, SendTask, Tag, Task};
+use crate::server::queue::{ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SendTask, Tag, Task};
 use crate::server::store::{ChannelBatch, ChannelState, Member, NewChannel};
 use crate::wire::ErrorCode;
 
@@ -39,7 +43,7 @@ pub(super) struct Waiting {
     pub(super) task: Task,
     /// It may be in the store already.
     pub(super) look_up: bool,
-    /// An earlier owner may have died in the middle of it.
+    /// An earlier owner may have begun with it.
     pub(super) redelivered: bool,
 }
 
@@ -67,10 +71,10 @@ struct Pending {
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) events: Vec<Event>,
+    /// Stored by an owner that may have died before it asked for their indexing.
+    pub(super) to_index: Vec<IndexTask>,
     /// Tasks that need nothing stored.
     pub(super) settled: Vec<Tag>,
-    /// Entries that an earlier owner stored, perhaps without living to ask for their indexing.
-    pub(super) unindexed: Vec<(ChannelId, Seq)>,
 }
 
 /// One flush.
@@ -142,11 +146,8 @@ impl Channel {
                     },
                 },
             };
-            let Some(Waiting { tag, task, redelivered, .. }) = self.waiting.pop_front() else { return };
-            if redelivered && let Some(seq) = repeat_of {
-                effects.unindexed.push((self.id, seq));
-            }
-            self.take_turn(tag, task, repeat_of, window, options, effects);
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            self.take_turn(waiting, repeat_of, window, options, effects);
         }
         // Nobody waits any more who could ask for these.
         self.found.clear();
@@ -154,18 +155,18 @@ impl Channel {
 
     fn take_turn(
         &mut self,
-        tag: Tag,
-        task: Task,
+        waiting: Waiting,
         repeat_of: Option<Seq>,
         window: &mut Window,
         options: &WorkerOptions,
         effects: &mut Effects,
     ) {
+        let Waiting { tag, task, redelivered, .. } = waiting;
         let needs_store = match task {
-            Task::Send(send) => self.send(send, repeat_of, window, effects),
-            Task::Create(create) => self.create(create, effects),
+            Task::Send(send) => self.send(send, repeat_of, redelivered, window, effects),
+            Task::Create(create) => self.create(create, repeat_of, window, effects),
             Task::Change(change) => self.change(change, repeat_of, window, options, effects),
-            Task::Receipts(receipts) => self.receipts(&receipts),
+            Task::Receipts(receipts) => self.receipts(&receipts, redelivered, effects),
             // Never in a lane of db_tasks; whoever put it there gets nothing for it.
             Task::Index(_) => false,
         };
@@ -177,12 +178,22 @@ impl Channel {
     }
 
     /// Whether something must be stored before the task is done; so for all that follow.
-    fn send(&mut self, send: SendTask, repeat_of: Option<Seq>, window: &mut Window, effects: &mut Effects) -> bool {
+    fn send(
+        &mut self,
+        send: SendTask,
+        repeat_of: Option<Seq>,
+        redelivered: bool,
+        window: &mut Window,
+        effects: &mut Effects,
+    ) -> bool {
         let SendTask { channel, client_id, .. } = send;
         if let Some(seq) = repeat_of {
             // Not stored yet: the first attempt's own `persisted` is still to come, and goes to the same sockets.
             if seq <= self.stored_seq {
                 effects.events.push(Event::Persisted { channel, seq, sender: send.sender, client_id });
+                if redelivered {
+                    index_again(&mut effects.to_index, channel, seq);
+                }
             }
             return false;
         }
@@ -199,18 +210,28 @@ impl Channel {
         true
     }
 
-    fn create(&mut self, create: CreateTask, effects: &mut Effects) -> bool {
+    fn create(
+        &mut self,
+        create: CreateTask,
+        repeat_of: Option<Seq>,
+        window: &mut Window,
+        effects: &mut Effects,
+    ) -> bool {
         let CreateTask { channel, id, kind, name, members, at, origin } = create;
+        let members = without_repeats(members);
         let Some(creator) = members.first().cloned() else { return false };
         if let Loaded::Present(state) = &self.loaded {
-            // Asked for again, or done again: the requester alone is told, unless it has left since.
-            if state.members.contains_key(&creator) {
-                let info = state.info(channel);
-                let joined_seq = state.members.get(&creator).map_or(1, |member| member.joined_seq);
-                let joined = Event::Joined { channel: info, joined: vec![creator], joined_seq, origin: Some(origin) };
-                effects.events.push(joined);
-            }
-            return false;
+            let joined: Vec<Username> = match repeat_of {
+                // Done again: whoever did it first may have died before anybody was told.
+                Some(seq) => members.into_iter().filter(|user| joined_with(state, user, seq)).collect(),
+                // Asked for again: the requester alone is told, unless it has left since.
+                None => members.into_iter().take(1).filter(|user| state.members.contains_key(user)).collect(),
+            };
+            let Some(joined_seq) = joined.first().and_then(|user| state.members.get(user)).map(|m| m.joined_seq) else {
+                return false;
+            };
+            let joined = Event::Joined { channel: state.info(channel), joined, joined_seq, origin: Some(origin) };
+            return self.say_once_stored([joined], effects);
         }
         let role = |user: &Username| match kind {
             ChannelKind::Direct => Role::Owner,
@@ -232,8 +253,10 @@ impl Channel {
         self.pending.create = Some(NewChannel { kind, name });
         self.pending.dirty.extend(members.iter().cloned());
         let body = Change::Created { members: members.clone() }.to_body();
-        let entry = |seq| Message { channel, seq, id, sender: creator, client_id: id, kind: Kind::System, body, at };
-        self.append(entry, effects);
+        let sender = creator.clone();
+        let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
+        let seq = self.append(entry, effects);
+        window.insert(channel, &creator, id, seq);
         if let Some(info) = self.state().map(|state| state.info(channel)) {
             let origin = Some(origin);
             self.pending.afterwards.push(Event::Joined { channel: info, joined: members, joined_seq: 1, origin });
@@ -249,19 +272,21 @@ impl Channel {
         options: &WorkerOptions,
         effects: &mut Effects,
     ) -> bool {
+        if let Some(seq) = repeat_of {
+            return self.change_again(change, seq, effects);
+        }
         let ChangeTask { channel, id, by, add, remove, at, origin } = change;
+        let (add, remove) = (without_repeats(add), without_repeats(remove));
         if let Err((code, message)) = self.may_change(&by, &add, &remove, options) {
-            // A repeat whose first run took effect may well not be possible any more.
-            if repeat_of.is_none() {
-                effects.events.push(Event::Refused { origin, code, message });
-            }
+            effects.events.push(Event::Refused { origin, code, message });
             return false;
         }
         let Loaded::Present(state) = &mut self.loaded else { return false };
         let added: Vec<Username> = add.into_iter().filter(|user| !state.members.contains_key(user)).collect();
         let removed: Vec<Username> = remove.into_iter().filter(|user| state.members.contains_key(user)).collect();
-        if repeat_of.is_some() || (added.is_empty() && removed.is_empty()) {
-            let (seq, info) = (state.last_seq, state.info(channel));
+        if added.is_empty() && removed.is_empty() {
+            // Settled at once: delivered again after later changes are stored, it might find something to change.
+            let (seq, info) = (self.stored_seq, state.info(channel));
             effects.events.push(members_changed(info, seq, Vec::new(), Vec::new(), by, origin));
             return false;
         }
@@ -295,6 +320,34 @@ impl Channel {
         true
     }
 
+    /// The change is in the log, but whoever put it there may have died before anybody was told. It may well not be
+    /// possible any more, and part of it undone: only what still holds is said.
+    fn change_again(&mut self, change: ChangeTask, seq: Seq, effects: &mut Effects) -> bool {
+        let Some(state) = self.state() else { return false };
+        let ChangeTask { channel, by, add, remove, origin, .. } = change;
+        let mut added = without_repeats(add);
+        added.retain(|user| joined_with(state, user, seq));
+        let mut removed = without_repeats(remove);
+        removed.retain(|user| !state.members.contains_key(user));
+        let info = state.info(channel);
+        let joined = (!added.is_empty()).then(|| {
+            let (channel, joined) = (info.clone(), added.clone());
+            Event::Joined { channel, joined, joined_seq: seq, origin: None }
+        });
+        let watermarks = watermarks(channel, state);
+        let changed = members_changed(info, seq, added, removed, by, origin);
+        self.say_once_stored(joined.into_iter().chain([changed]).chain(watermarks), effects)
+    }
+
+    /// Says at once what was decided, if all that was decided is stored; else when it is. Whether that must be waited
+    /// for.
+    fn say_once_stored(&mut self, events: impl IntoIterator<Item = Event>, effects: &mut Effects) -> bool {
+        let is_stored = !self.flushing && self.pending.tags.is_empty();
+        let said = if is_stored { &mut effects.events } else { &mut self.pending.afterwards };
+        said.extend(events);
+        !is_stored
+    }
+
     fn may_change(
         &self,
         by: &Username,
@@ -308,6 +361,10 @@ impl Channel {
         if state.kind == ChannelKind::Direct {
             return Err((ErrorCode::Conflict, "a direct channel always has the same two members".into()));
         }
+        if !add.is_empty() && !remove.is_empty() {
+            // An entry says one of the two.
+            return Err((ErrorCode::Invalid, "members are added or removed, not both at once".into()));
+        }
         if member.role != Role::Owner && remove.iter().any(|user| user != by) {
             return Err((ErrorCode::Forbidden, "only an owner of the channel removes others".into()));
         }
@@ -318,7 +375,8 @@ impl Channel {
         Ok(())
     }
 
-    fn receipts(&mut self, receipts: &ReceiptsTask) -> bool {
+    /// `again`: what it raised may be stored since an earlier delivery, and nobody was told.
+    fn receipts(&mut self, receipts: &ReceiptsTask, again: bool, effects: &mut Effects) -> bool {
         let Loaded::Present(state) = &mut self.loaded else { return false };
         let head = state.last_seq;
         let mut raised = false;
@@ -332,6 +390,13 @@ impl Channel {
                 member.read = member.read.max(read);
                 self.pending.dirty.insert(user.clone());
                 raised = true;
+            }
+        }
+        if again && let Some(watermarks) = watermarks(self.id, state) {
+            if raised {
+                self.pending.afterwards.push(watermarks);
+            } else {
+                return self.say_once_stored([watermarks], effects);
             }
         }
         raised
@@ -403,8 +468,36 @@ fn identity(task: &Task) -> Option<(&Username, Uuid)> {
     match task {
         Task::Send(send) => Some((&send.sender, send.client_id)),
         Task::Change(change) => Some((&change.by, change.id)),
-        Task::Create(_) | Task::Receipts(_) | Task::Index(_) => None,
+        Task::Create(create) => create.members.first().map(|creator| (creator, create.id)),
+        Task::Receipts(_) | Task::Index(_) => None,
     }
+}
+
+/// One task for entries that follow each other.
+fn index_again(tasks: &mut Vec<IndexTask>, channel: ChannelId, seq: Seq) {
+    match tasks.last_mut() {
+        Some(last) if last.channel == channel && last.last + 1 == seq => last.last = seq,
+        _ => tasks.push(IndexTask { channel, first: seq, last: seq }),
+    }
+}
+
+/// The first of each.
+fn without_repeats(mut users: Vec<Username>) -> Vec<Username> {
+    let mut seen = BTreeSet::new();
+    users.retain(|user| seen.insert(user.clone()));
+    users
+}
+
+/// Whether the user is a member since that very entry.
+fn joined_with(state: &ChannelState, user: &Username, seq: Seq) -> bool {
+    state.members.get(user).is_some_and(|member| member.joined_seq == seq)
+}
+
+/// What all members have, as it was last worked out.
+fn watermarks(channel: ChannelId, state: &ChannelState) -> Option<Event> {
+    let known = |seq: Seq| (seq > 0).then_some(seq);
+    let (delivered, read) = (known(state.delivered_by_all), known(state.read_by_all));
+    (delivered.is_some() || read.is_some()).then_some(Event::Watermarks { channel, delivered, read })
 }
 
 fn members_changed(
