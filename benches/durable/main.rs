@@ -41,8 +41,13 @@ async fn main() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let at_rest = server.resident_kib();
     let clients = connect_pairs(&server).await;
-    // Stores of the first moments look every send up.
-    throughput(&clients, Duration::from_secs(2)).await;
+    throughput(&clients, Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    // First, because after the rounds the index has much to catch up with.
+    let cpu = server.cpu();
+    let latency = latency(&clients).await;
+    let cpu_at_1000 = (server.cpu() - cpu).as_secs_f64() * 1e6 / latency.len() as f64;
 
     let mut rounds = Vec::new();
     let mut persisted_in_all = 0;
@@ -54,9 +59,6 @@ async fn main() {
         let bare = bare::rows_per_second(folder.path(), BODY_BYTES, Duration::from_secs(3));
         rounds.push((count as f64 / took.as_secs_f64(), bare, cpu.as_secs_f64() * 1e6 / count as f64));
     }
-    let cpu = server.cpu();
-    let latency = latency(&clients).await;
-    let cpu_at_1000 = (server.cpu() - cpu).as_secs_f64() * 1e6 / latency.len() as f64;
 
     let stored = server.stored_messages();
     assert!(stored >= persisted_in_all + latency.len(), "{stored} stored, {persisted_in_all} said to be persisted");

@@ -45,7 +45,9 @@ impl Server {
     pub fn stored_messages(&self) -> u64 {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let file = rusqlite::Connection::open_with_flags(self.data_dir.join("aula.db"), flags).unwrap();
-        file.query_row("SELECT count(*) FROM messages WHERE kind = 'text'", [], |row| row.get(0)).unwrap()
+        let count: i64 =
+            file.query_row("SELECT count(*) FROM messages WHERE kind = 'text'", [], |row| row.get(0)).unwrap();
+        count as u64
     }
 
     /// RSS in KiB (proc_pid_status(5)).
