@@ -7,17 +7,21 @@
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests;
 
+mod members;
+mod watermarks;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use self::watermarks::raise_watermarks;
 use super::WorkerOptions;
 use super::window::Window;
-use crate::message::{Change, ChannelId, ChannelKind, Kind, Message, Role, Seq, Username};
+use crate::message::{ChannelId, Message, Seq, Username};
 use crate::server::events::Event;
-use crate::server::queue::{ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SendTask, Tag, Task};
-use crate::server::store::{ChannelBatch, ChannelState, Member, NewChannel};
+use crate::server::queue::{IndexTask, SendTask, Tag, Task};
+use crate::server::store::{ChannelBatch, ChannelState, NewChannel};
 use crate::wire::ErrorCode;
 
 /// Entries in one flush, at most: bounds the size of a store's atomic batch.
@@ -210,135 +214,6 @@ impl Channel {
         true
     }
 
-    fn create(
-        &mut self,
-        create: CreateTask,
-        repeat_of: Option<Seq>,
-        window: &mut Window,
-        effects: &mut Effects,
-    ) -> bool {
-        let CreateTask { channel, id, kind, name, members, at, origin } = create;
-        let members = without_repeats(members);
-        let Some(creator) = members.first().cloned() else { return false };
-        if let Loaded::Present(state) = &self.loaded {
-            let joined: Vec<Username> = match repeat_of {
-                // Done again: whoever did it first may have died before anybody was told.
-                Some(seq) => members.into_iter().filter(|user| joined_with(state, user, seq)).collect(),
-                // Asked for again: the requester alone is told, unless it has left since.
-                None => members.into_iter().take(1).filter(|user| state.members.contains_key(user)).collect(),
-            };
-            let Some(joined_seq) = joined.first().and_then(|user| state.members.get(user)).map(|m| m.joined_seq) else {
-                return false;
-            };
-            let joined = Event::Joined { channel: state.info(channel), joined, joined_seq, origin: Some(origin) };
-            return self.say_once_stored([joined], effects);
-        }
-        let role = |user: &Username| match kind {
-            ChannelKind::Direct => Role::Owner,
-            ChannelKind::Group if *user == creator => Role::Owner,
-            ChannelKind::Group => Role::Member,
-        };
-        let joined = members
-            .iter()
-            .map(|user| (user.clone(), Member { role: role(user), joined_seq: 1, delivered: 0, read: 0 }))
-            .collect();
-        self.loaded = Loaded::Present(ChannelState {
-            kind,
-            name: name.clone(),
-            last_seq: 0,
-            members: joined,
-            delivered_by_all: 0,
-            read_by_all: 0,
-        });
-        self.pending.create = Some(NewChannel { kind, name });
-        self.pending.dirty.extend(members.iter().cloned());
-        let body = Change::Created { members: members.clone() }.to_body();
-        let sender = creator.clone();
-        let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
-        let seq = self.append(entry, effects);
-        window.insert(channel, &creator, id, seq);
-        if let Some(info) = self.state().map(|state| state.info(channel)) {
-            let origin = Some(origin);
-            self.pending.afterwards.push(Event::Joined { channel: info, joined: members, joined_seq: 1, origin });
-        }
-        true
-    }
-
-    fn change(
-        &mut self,
-        change: ChangeTask,
-        repeat_of: Option<Seq>,
-        window: &mut Window,
-        options: &WorkerOptions,
-        effects: &mut Effects,
-    ) -> bool {
-        if let Some(seq) = repeat_of {
-            return self.change_again(change, seq, effects);
-        }
-        let ChangeTask { channel, id, by, add, remove, at, origin } = change;
-        let (add, remove) = (without_repeats(add), without_repeats(remove));
-        if let Err((code, message)) = self.may_change(&by, &add, &remove, options) {
-            effects.events.push(Event::Refused { origin, code, message });
-            return false;
-        }
-        let Loaded::Present(state) = &mut self.loaded else { return false };
-        let added: Vec<Username> = add.into_iter().filter(|user| !state.members.contains_key(user)).collect();
-        let removed: Vec<Username> = remove.into_iter().filter(|user| state.members.contains_key(user)).collect();
-        if added.is_empty() && removed.is_empty() {
-            // Settled at once: delivered again after later changes are stored, it might find something to change.
-            let (seq, info) = (self.stored_seq, state.info(channel));
-            effects.events.push(members_changed(info, seq, Vec::new(), Vec::new(), by, origin));
-            return false;
-        }
-        let seq = state.last_seq + 1;
-        for user in &added {
-            // Everything before the entry that adds it counts as seen: it was not there.
-            let member = Member { role: Role::Member, joined_seq: seq, delivered: seq - 1, read: seq - 1 };
-            state.members.insert(user.clone(), member);
-        }
-        for user in &removed {
-            state.members.remove(user);
-        }
-        let heir = heir(state);
-        self.pending.dirty.extend(added.iter().chain(&removed).cloned().chain(heir));
-        let body = if removed.is_empty() {
-            Change::Added { members: added.clone() }.to_body()
-        } else {
-            Change::Removed { members: removed.clone() }.to_body()
-        };
-        let sender = by.clone();
-        let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
-        self.append(entry, effects);
-        window.insert(channel, &by, id, seq);
-        if let Some(info) = self.state().map(|state| state.info(channel)) {
-            if !added.is_empty() {
-                let (channel, joined) = (info.clone(), added.clone());
-                self.pending.afterwards.push(Event::Joined { channel, joined, joined_seq: seq, origin: None });
-            }
-            self.pending.afterwards.push(members_changed(info, seq, added, removed, by, origin));
-        }
-        true
-    }
-
-    /// The change is in the log, but whoever put it there may have died before anybody was told. It may well not be
-    /// possible any more, and part of it undone: only what still holds is said.
-    fn change_again(&mut self, change: ChangeTask, seq: Seq, effects: &mut Effects) -> bool {
-        let Some(state) = self.state() else { return false };
-        let ChangeTask { channel, by, add, remove, origin, .. } = change;
-        let mut added = without_repeats(add);
-        added.retain(|user| joined_with(state, user, seq));
-        let mut removed = without_repeats(remove);
-        removed.retain(|user| !state.members.contains_key(user));
-        let info = state.info(channel);
-        let joined = (!added.is_empty()).then(|| {
-            let (channel, joined) = (info.clone(), added.clone());
-            Event::Joined { channel, joined, joined_seq: seq, origin: None }
-        });
-        let watermarks = watermarks(channel, state);
-        let changed = members_changed(info, seq, added, removed, by, origin);
-        self.say_once_stored(joined.into_iter().chain([changed]).chain(watermarks), effects)
-    }
-
     /// Says at once what was decided, if all that was decided is stored; else when it is. Whether that must be waited
     /// for.
     fn say_once_stored(&mut self, events: impl IntoIterator<Item = Event>, effects: &mut Effects) -> bool {
@@ -346,60 +221,6 @@ impl Channel {
         let said = if is_stored { &mut effects.events } else { &mut self.pending.afterwards };
         said.extend(events);
         !is_stored
-    }
-
-    fn may_change(
-        &self,
-        by: &Username,
-        add: &[Username],
-        remove: &[Username],
-        options: &WorkerOptions,
-    ) -> Result<(), (ErrorCode, String)> {
-        let Some((state, member)) = self.state().and_then(|state| Some((state, state.members.get(by)?))) else {
-            return Err((ErrorCode::NotAMember, "not a member of this channel".into()));
-        };
-        if state.kind == ChannelKind::Direct {
-            return Err((ErrorCode::Conflict, "a direct channel always has the same two members".into()));
-        }
-        if !add.is_empty() && !remove.is_empty() {
-            // An entry says one of the two.
-            return Err((ErrorCode::Invalid, "members are added or removed, not both at once".into()));
-        }
-        if member.role != Role::Owner && remove.iter().any(|user| user != by) {
-            return Err((ErrorCode::Forbidden, "only an owner of the channel removes others".into()));
-        }
-        let coming = add.iter().filter(|user| !state.members.contains_key(user)).count();
-        if state.members.len() + coming > options.max_members {
-            return Err((ErrorCode::TooLarge, format!("a channel has at most {} members", options.max_members)));
-        }
-        Ok(())
-    }
-
-    /// `again`: what it raised may be stored since an earlier delivery, and nobody was told.
-    fn receipts(&mut self, receipts: &ReceiptsTask, again: bool, effects: &mut Effects) -> bool {
-        let Loaded::Present(state) = &mut self.loaded else { return false };
-        let head = state.last_seq;
-        let mut raised = false;
-        for (user, delivered, read) in &receipts.marks {
-            let Some(member) = state.members.get_mut(user) else { continue };
-            // What is read has been delivered.
-            let delivered = (*delivered).max(*read).min(head);
-            let read = (*read).min(head);
-            if delivered > member.delivered || read > member.read {
-                member.delivered = member.delivered.max(delivered);
-                member.read = member.read.max(read);
-                self.pending.dirty.insert(user.clone());
-                raised = true;
-            }
-        }
-        if again && let Some(watermarks) = watermarks(self.id, state) {
-            if raised {
-                self.pending.afterwards.push(watermarks);
-            } else {
-                return self.say_once_stored([watermarks], effects);
-            }
-        }
-        raised
     }
 
     fn append(&mut self, entry: impl FnOnce(Seq) -> Message, effects: &mut Effects) -> Seq {
@@ -479,62 +300,4 @@ fn index_again(tasks: &mut Vec<IndexTask>, channel: ChannelId, seq: Seq) {
         Some(last) if last.channel == channel && last.last + 1 == seq => last.last = seq,
         _ => tasks.push(IndexTask { channel, first: seq, last: seq }),
     }
-}
-
-/// The first of each.
-fn without_repeats(mut users: Vec<Username>) -> Vec<Username> {
-    let mut seen = BTreeSet::new();
-    users.retain(|user| seen.insert(user.clone()));
-    users
-}
-
-/// Whether the user is a member since that very entry.
-fn joined_with(state: &ChannelState, user: &Username, seq: Seq) -> bool {
-    state.members.get(user).is_some_and(|member| member.joined_seq == seq)
-}
-
-/// What all members have, as it was last worked out.
-fn watermarks(channel: ChannelId, state: &ChannelState) -> Option<Event> {
-    let known = |seq: Seq| (seq > 0).then_some(seq);
-    let (delivered, read) = (known(state.delivered_by_all), known(state.read_by_all));
-    (delivered.is_some() || read.is_some()).then_some(Event::Watermarks { channel, delivered, read })
-}
-
-fn members_changed(
-    channel: crate::wire::frame::ChannelInfo,
-    seq: Seq,
-    added: Vec<Username>,
-    removed: Vec<Username>,
-    by: Username,
-    origin: Origin,
-) -> Event {
-    Event::MembersChanged { channel, seq, added, removed, by, origin: Some(origin) }
-}
-
-/// A group that its last owner left goes to the member who has been there longest.
-fn heir(state: &mut ChannelState) -> Option<Username> {
-    if state.members.values().any(|member| member.role == Role::Owner) {
-        return None;
-    }
-    let (user, member) = state.members.iter_mut().min_by_key(|(_, member)| member.joined_seq)?;
-    member.role = Role::Owner;
-    Some(user.clone())
-}
-
-/// The minimum over the members, if it has risen. Not worked out for large channels: it is a walk over all members,
-/// and one who is away would hold it back for ever.
-fn raise_watermarks(id: ChannelId, state: &mut ChannelState, options: &WorkerOptions) -> Option<Event> {
-    if state.members.is_empty() || state.members.len() > options.max_receipt_members {
-        return None;
-    }
-    let lowest = |mark: fn(&Member) -> Seq| state.members.values().map(mark).min().unwrap_or(0);
-    let (delivered, read) = (lowest(|member| member.delivered), lowest(|member| member.read));
-    let risen = |new: Seq, old: Seq| (new > old).then_some(new);
-    let (delivered, read) = (risen(delivered, state.delivered_by_all), risen(read, state.read_by_all));
-    if delivered.is_none() && read.is_none() {
-        return None;
-    }
-    state.delivered_by_all = delivered.unwrap_or(state.delivered_by_all);
-    state.read_by_all = read.unwrap_or(state.read_by_all);
-    Some(Event::Watermarks { channel: id, delivered, read })
 }

@@ -8,6 +8,10 @@ use proptest::sample::select;
 
 use super::*;
 use crate::message::Millis;
+use crate::message::{Change, ChannelKind, Kind};
+use crate::server::queue::{ChangeTask, CreateTask, Origin, ReceiptsTask};
+use crate::server::store::Member;
+use crate::wire::ErrorCode;
 
 const USERS: [&str; 5] = ["ada", "bob", "cyd", "dan", "eve"];
 const CHANNEL: ChannelId = ChannelId(Uuid::from_u128(7));
