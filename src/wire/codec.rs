@@ -48,27 +48,33 @@ struct Head<'a> {
     reference: Option<u64>,
 }
 
-/// The one table of ops, for both encodings.
+/// The one table of ops: for both encodings, and for [`OPS`].
+macro_rules! ops {
+    ($then:ident $($args:tt)*) => {
+        $then! { [$($args)*]
+            "send" => Send, "delivered" => Delivered, "read" => Read, "typing" => Typing, "auth" => Auth,
+            "history" => History, "resume" => Resume, "create_channel" => CreateChannel,
+            "add_members" => AddMembers, "remove_member" => RemoveMember, "leave" => Leave, "search" => Search,
+        }
+    };
+}
+
+macro_rules! names {
+    ([] $($name:literal => $variant:ident,)*) => { &["ping", $($name),*] };
+}
+
 macro_rules! by_op {
-    ($op:expr, $parse:ident) => {
+    ([$op:ident $parse:ident] $($name:literal => $variant:ident,)*) => {
         match $op.as_ref() {
-            "send" => $parse!(Request::Send),
-            "delivered" => $parse!(Request::Delivered),
-            "read" => $parse!(Request::Read),
-            "typing" => $parse!(Request::Typing),
             "ping" => Ok(Request::Ping),
-            "auth" => $parse!(Request::Auth),
-            "history" => $parse!(Request::History),
-            "resume" => $parse!(Request::Resume),
-            "create_channel" => $parse!(Request::CreateChannel),
-            "add_members" => $parse!(Request::AddMembers),
-            "remove_member" => $parse!(Request::RemoveMember),
-            "leave" => $parse!(Request::Leave),
-            "search" => $parse!(Request::Search),
+            $($name => $parse!(Request::$variant),)*
             other => Err(Unusable::UnknownOp(other.chars().take(MAX_ECHO).collect())),
         }
     };
 }
+
+/// The ops a client may send.
+pub const OPS: &[&str] = ops!(names);
 
 /// A text frame. Never recurses deeper than serde_json's limit, allocates at most in proportion to the input.
 pub fn decode_json(bytes: &[u8]) -> Result<Incoming, Malformed> {
@@ -84,8 +90,9 @@ pub fn decode_json(bytes: &[u8]) -> Result<Incoming, Malformed> {
             body(bytes)?.map($variant)
         };
     }
-    let request = by_op!(head.op, parse);
-    Ok(Incoming { reference: head.reference, request })
+    let Head { op, reference } = head;
+    let request = ops!(by_op op parse);
+    Ok(Incoming { reference, request })
 }
 
 /// A binary frame: one MessagePack map and nothing behind it.
@@ -112,8 +119,9 @@ pub fn decode_msgpack(bytes: &[u8]) -> Result<Incoming, Malformed> {
             body(bytes)?.map($variant)
         };
     }
-    let request = by_op!(head.op, parse);
-    Ok(Incoming { reference: head.reference, request })
+    let Head { op, reference } = head;
+    let request = ops!(by_op op parse);
+    Ok(Incoming { reference, request })
 }
 
 fn json_error(error: &serde_json::Error) -> Result<Unusable, Malformed> {
