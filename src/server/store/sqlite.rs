@@ -97,7 +97,8 @@ impl Store for SqliteStore {
                  JOIN users_by_channel u ON u.channel = b.channel AND u.username = b.username
                  WHERE b.username = ?1 ORDER BY c.last_at DESC, c.channel DESC LIMIT ?2 OFFSET ?3",
             )?;
-            let mut rows = memberships.query(params![user.as_str(), limit as i64, offset as i64])?;
+            let mut rows =
+                memberships.query(params![user.as_str(), limit as i64, i64::try_from(offset).unwrap_or(i64::MAX)])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 let key = row.get(0)?;
