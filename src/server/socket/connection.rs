@@ -28,10 +28,14 @@ pub(super) async fn run(
     unauthenticated: Option<OwnedSemaphorePermit>,
 ) {
     let mut connection = Connection { socket, gateway, encoding };
-    if let Err(Ended::Closing(closing)) = connection.live(identity, unauthenticated).await {
-        tracing::debug!(code = closing.code, reason = %closing.reason, "closing a connection");
-        metrics::counter!("aula_closes_total", "reason" => reason_label(closing.code)).increment(1);
-        connection.close(closing).await;
+    match connection.live(identity, unauthenticated).await {
+        Ok(()) | Err(Ended::Gone) => {}
+        Err(Ended::Goodbye) => connection.answer_goodbye().await,
+        Err(Ended::Closing(closing)) => {
+            tracing::debug!(code = closing.code, reason = %closing.reason, "closing a connection");
+            metrics::counter!("aula_closes_total", "reason" => reason_label(closing.code)).increment(1);
+            connection.close(closing).await;
+        }
     }
 }
 
@@ -50,6 +54,8 @@ struct Connection {
 enum Ended {
     /// The other side is gone.
     Gone,
+    /// The other side closes.
+    Goodbye,
     Closing(Closing),
 }
 
@@ -284,6 +290,14 @@ impl Connection {
         }
     }
 
+    /// The library has its answer ready, and writes it when it is asked to go on (RFC 6455 §5.5.1).
+    async fn answer_goodbye(mut self) {
+        let answer = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, answer).await.is_err() {
+            tracing::debug!("the answer to a close could not be written");
+        }
+    }
+
     /// The closing handshake (RFC 6455 §7.1.2), for as long as the other side deserves.
     async fn close(mut self, closing: Closing) {
         let frame = CloseFrame { code: closing.code, reason: cut(&closing.reason, 120).into() };
@@ -309,8 +323,7 @@ fn decode(encoding: Encoding, frame: &WsMessage) -> Result<Option<Incoming>, End
         (Encoding::Msgpack, WsMessage::Text(_)) => {
             Err(Ended::Closing(Closing::new(1003, "aula.v1.msgpack has binary frames only")))
         }
-        // The library has answered the close already.
-        (_, WsMessage::Close(_)) => Err(Ended::Gone),
+        (_, WsMessage::Close(_)) => Err(Ended::Goodbye),
         (_, WsMessage::Ping(_) | WsMessage::Pong(_)) => Ok(None),
     }
 }
