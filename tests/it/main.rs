@@ -8,6 +8,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod authorisation;
 mod client;
 mod clock;
 mod crash_points;
@@ -21,3 +22,4 @@ mod rng;
 mod server;
 mod smoke;
 mod swarm;
+mod wire;

@@ -38,11 +38,6 @@ impl Bindings {
         format!("{before}{value}{}", self.fill_text(after))
     }
 
-    /// Binds a name without having seen it.
-    pub fn bind(&mut self, placeholder: &str, value: &str) {
-        self.0.insert(placeholder.to_owned(), value.to_owned());
-    }
-
     /// Whether `actual` has the example's shape: the same keys and types, equal values where there is no
     /// placeholder. Binds the names; `Err` says where they differ.
     pub fn matches(&mut self, example: &Value, actual: &Value) -> Result<(), String> {
