@@ -37,6 +37,8 @@ pub enum Unusable {
 
 /// Deeper than any request; nothing nests this far but an attack.
 const MAX_DEPTH: usize = 32;
+/// No value of MessagePack begins with this byte.
+const NEVER_USED: u8 = 0xc1;
 /// Of an op's name repeated in an error.
 const MAX_ECHO: usize = 32;
 
@@ -139,6 +141,9 @@ fn msgpack_error(error: &rmp_serde::decode::Error) -> Result<Unusable, Malformed
     match error {
         Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) | Error::DepthLimitExceeded => {
             Err(Malformed(error.to_string()))
+        }
+        Error::TypeMismatch(marker) if marker.to_u8() == NEVER_USED => {
+            Err(Malformed("the byte 0xc1, which is never used".into()))
         }
         _ => Ok(Unusable::Invalid(error.to_string())),
     }
