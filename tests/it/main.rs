@@ -12,6 +12,7 @@ mod authorisation;
 mod client;
 mod clock;
 mod crash_points;
+mod hostile;
 mod http;
 mod kill9;
 mod oracle;
