@@ -20,6 +20,9 @@ use crate::wire::{ErrorCode, Frame, Incoming, Request};
 pub use history::{MAX_PAGE, history_page};
 pub use search::SEARCH_DEFAULT;
 
+/// Of a message about a request that can't be read, in bytes.
+const MAX_QUOTE: usize = 256;
+
 /// What the connection itself has to do, because its socket is needed for it.
 pub struct Resume {
     pub reference: Option<u64>,
@@ -90,7 +93,11 @@ impl Gateway {
             Err(Unusable::UnknownOp(op)) => {
                 Err(Refusal::new(ErrorCode::UnknownOp, format!("there is no op {op:?} in this version")))
             }
-            Err(Unusable::Invalid(message)) => Err(Refusal::new(ErrorCode::Invalid, message)),
+            Err(Unusable::Invalid(mut message)) => {
+                // It may quote what came, which may be as long as a frame.
+                message.truncate(message.floor_char_boundary(MAX_QUOTE));
+                Err(Refusal::new(ErrorCode::Invalid, message))
+            }
         };
         let outcome = match request {
             Ok(Request::Resume(resume)) => return Some(Resume { reference, channels: resume.channels }),

@@ -121,7 +121,7 @@ impl Room {
     /// Adds a session, from the present end on. Returns that end; `None` if its user is just being removed.
     pub fn join(self: &Arc<Self>, session: &Arc<Session>) -> Option<Seq> {
         let mut inner = self.inner.lock();
-        if inner.leaving.contains(session.username()) {
+        if inner.leaving.contains(session.username()) || session.has_lost(self.id) {
             return None;
         }
         inner.add(session, self);
@@ -129,9 +129,14 @@ impl Room {
     }
 
     /// Adds a session that has everything up to `after`: hands it what came since. `Err` with the present end if
-    /// that is no longer at hand here; then the session is not added.
+    /// that is no longer at hand here; then the session is not added. Nor is one whose user is just being removed.
     pub fn join_after(self: &Arc<Self>, session: &Arc<Session>, after: Seq) -> Result<Seq, Seq> {
         let mut inner = self.inner.lock();
+        if inner.leaving.contains(session.username()) {
+            // Removed again before its coming was stored: it sees the entry that removes it, and nothing after it.
+            inner.hand_stay(session, after);
+            return Ok(inner.last_seq);
+        }
         inner.hand_ring(session, after)?;
         inner.add(session, self);
         Ok(inner.last_seq)
@@ -226,6 +231,17 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// What the ring has after `after`, up to the entry that removes the session's user.
+    fn hand_stay(&self, session: &Session, after: Seq) {
+        for (message, frame) in self.ring.iter().filter(|(message, _)| message.seq > after) {
+            session.push_shared(frame);
+            let change = Change::of(message);
+            if matches!(change, Some(Change::Removed { members }) if members.contains(session.username())) {
+                return;
+            }
+        }
     }
 
     fn hand_out(&mut self, message: Arc<Message>, room: &Room) -> usize {
