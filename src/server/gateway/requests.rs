@@ -154,14 +154,16 @@ impl Gateway {
     fn later<F, A>(self: &Arc<Self>, session: &Arc<Session>, reference: Option<u64>, serve: F) -> Result<(), Refusal>
     where
         F: FnOnce(Arc<Self>, Arc<Session>) -> A,
-        A: Future<Output = Result<Frame, Refusal>> + Send + 'static,
+        A: Future<Output = Result<Option<Frame>, Refusal>> + Send + 'static,
     {
         let in_flight = session.begin().ok_or_else(too_many_in_flight)?;
         let answer = serve(Arc::clone(self), Arc::clone(session));
         let gateway = Arc::clone(self);
         tokio::spawn(async move {
             match answer.await {
-                Ok(frame) => in_flight.session().push(&frame),
+                Ok(Some(frame)) => in_flight.session().push(&frame),
+                // It has been answered on the way.
+                Ok(None) => {}
                 Err(refusal) => gateway.refuse(in_flight.session(), refusal.into_error(reference)),
             }
         });

@@ -166,14 +166,14 @@ impl TaskQueue for SqliteQueue {
             Ok(connection.last_insert_rowid() as u64)
         };
         let done = move |result: Result<u64, DbError>| {
-            if let Ok(id) = &result {
-                depth.fetch_add(1, Ordering::Relaxed);
-                if lane.family == Family::DbTasks {
-                    crate::crash_point!("after_accept");
-                }
-                tails.push(lane, *id, payload);
+            // Confirmed before it is consumed: whoever asked hears that it was taken before what came of it.
+            confirm(result.clone().map(drop).map_err(queue_error));
+            let Ok(id) = result else { return };
+            depth.fetch_add(1, Ordering::Relaxed);
+            if lane.family == Family::DbTasks {
+                crate::crash_point!("after_accept");
             }
-            confirm(result.map(drop).map_err(queue_error));
+            tails.push(lane, id, payload);
         };
         inner.database.submit(admission, written, done).map_err(queue_error)
     }

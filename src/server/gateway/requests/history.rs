@@ -35,7 +35,7 @@ impl Gateway {
         session: &Session,
         reference: Option<u64>,
         history: History,
-    ) -> Result<Frame, Refusal> {
+    ) -> Result<Option<Frame>, Refusal> {
         let room = session.room(history.channel).ok_or_else(Refusal::not_a_member)?;
         let (page, limit) = history_page(history.before, history.after, history.limit)
             .map_err(|wrong| Refusal::new(ErrorCode::Invalid, wrong))?;
@@ -51,7 +51,7 @@ impl Gateway {
             return Err(Refusal::not_a_member());
         }
         let (messages, more) = (Some(messages), Some(more));
-        Ok(Frame::Ok(Reply { reference, channel: Some(history.channel), messages, more, ..Reply::default() }))
+        Ok(Some(Frame::Ok(Reply { reference, channel: Some(history.channel), messages, more, ..Reply::default() })))
     }
 }
 
