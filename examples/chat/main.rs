@@ -20,7 +20,7 @@ use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use terminal::Terminal;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio_tungstenite::tungstenite::{Message as Frame, client::IntoClientRequest, http::HeaderValue};
 
 /// The `ref` of `create_channel`; that of a `send` is its place in `Chat::mine`.
@@ -108,7 +108,7 @@ impl Chat {
     }
 
     /// One connection, from its handshake to its end. `Ok`: the user has left.
-    async fn connection(&mut self, typed: &mut UnboundedReceiver<String>) -> anyhow::Result<()> {
+    async fn connection(&mut self, typed: &mut Receiver<String>) -> anyhow::Result<()> {
         let token = self.sign_in().await?;
         let url = format!("{}/ws", self.options.server.replacen("http", "ws", 1));
         let mut request = url.into_client_request()?;

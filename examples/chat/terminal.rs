@@ -3,7 +3,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 /// How far up a line may be.
 const NEAR: usize = 20;
@@ -16,9 +16,11 @@ pub struct Terminal {
 
 impl Terminal {
     /// What is typed. Read on a thread of its own, because reading a terminal blocks.
-    pub fn lines() -> UnboundedReceiver<String> {
-        let (lines, typed) = unbounded_channel();
-        std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|it| lines.send(it)));
+    pub fn lines() -> Receiver<String> {
+        let (lines, typed) = channel(16);
+        std::thread::spawn(move || {
+            std::io::stdin().lines().map_while(Result::ok).try_for_each(|it| lines.blocking_send(it))
+        });
         typed
     }
 
