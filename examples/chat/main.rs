@@ -38,7 +38,7 @@ struct Options {
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     server: String,
     /// Asked for if it isn't given
-    #[arg(long, env = "AULA_PASSWORD")]
+    #[arg(long, env = "CHAT_PASSWORD")]
     password: Option<String>,
 }
 
