@@ -55,7 +55,8 @@ async fn main() -> anyhow::Result<()> {
             Ok(()) => return Ok(()),
             // Never let in: trying again would not help.
             Err(error) if chat.channel.is_none() => return Err(error),
-            Err(error) => chat.terminal.line(&format!("-- {error:#}; connecting again")),
+            Err(error) if error.is::<reqwest::Error>() => {} // It is still away.
+            Err(error) => chat.terminal.line(&format!("-- {error}; connecting again")),
         };
         let until = tokio::time::Instant::now() + chat.pause;
         chat.pause = (chat.pause * 2).clamp(Duration::from_millis(200), Duration::from_secs(5));
@@ -153,6 +154,7 @@ impl Chat {
                 self.last_seq = seq;
                 match place {
                     Some(place) => self.mine[place].seq = Some(seq),
+                    None if frame["kind"] == "system" => self.terminal.line(&format!("-- {}", text(&frame["body"]))),
                     None => self.terminal.line(&format!("{}: {}", text(&frame["sender"]), text(&frame["body"]))),
                 }
                 // Rule 4. `read` comes with the next tick, one for all that arrived until then.
