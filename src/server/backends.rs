@@ -117,6 +117,9 @@ pub fn worker_options(config: &Config) -> WorkerOptions {
         max_members: config.channels.max_members,
         max_receipt_members: config.receipts.max_members,
         dedup_window: config.queue.dedup_window,
+        always_look_up: match config.store.backend {
+            StoreBackend::Sqlite => true,
+        },
         takeover: TAKEOVER,
         cached_channels: OWNED_CHANNELS,
     }

@@ -5,7 +5,7 @@ mod consumer;
 mod lease;
 mod tail;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use self::lease::Leases;
 use self::tail::Tails;
 use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
 use crate::message::Millis;
-use crate::server::sqlite::holder::{Holder, is_alive};
+use crate::server::sqlite::holder::{self, Holder};
 use crate::server::sqlite::{Admission, Database, DbError};
 
 #[derive(Debug, Clone)]
@@ -47,16 +47,57 @@ struct Inner {
     leases: Leases,
     /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
     depth: Arc<AtomicI64>,
-    counting: AtomicBool,
+    recounting: AtomicBool,
+    runtime: tokio::runtime::Handle,
 }
 
-/// Between two counts that are made because the queue seems to fill.
-const COUNT_AGAIN: Duration = Duration::from_secs(1);
+/// The pause between two counts when the queue seems full.
+const RECOUNT_AFTER: Duration = Duration::from_millis(250);
+
+impl Inner {
+    fn new(database: Database, options: SqliteQueueOptions, leases: Leases) -> Arc<Self> {
+        Arc::new(Self {
+            database,
+            options,
+            tails: Arc::default(),
+            leases,
+            depth: Arc::default(),
+            recounting: AtomicBool::new(false),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    /// Looks at the table beside the caller: what consumers of other processes acknowledge is only seen there.
+    fn recount(self: &Arc<Self>) {
+        if self.recounting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.runtime.spawn(async move {
+            if let Err(error) = inner.count().await {
+                tracing::warn!(%error, "the waiting tasks can't be counted");
+            }
+            tokio::time::sleep(RECOUNT_AFTER).await;
+            inner.recounting.store(false, Ordering::Release);
+        });
+    }
+
+    async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
+        let families = vec![(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
+        let stats = lane_stats(&self.database, &self.options.data_dir, families).await?;
+        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
+        self.depth.store(depth as i64, Ordering::Relaxed);
+        Ok(stats)
+    }
+}
+
+const INDEX_SHARDS: u16 = 1;
 
 impl SqliteQueue {
     /// Opens the queue of a data directory; tasks that wait there under another number of shards are routed anew.
     ///
-    /// Errors: [`QueueError::Unavailable`] if that is needed while another process consumes them.
+    /// Errors: [`QueueError::Unavailable`] if that is needed while another process is at work here, as a consumer of
+    /// them or as a producer of more.
     pub async fn open(
         database: Database,
         options: SqliteQueueOptions,
@@ -64,14 +105,7 @@ impl SqliteQueue {
     ) -> Result<Self, QueueError> {
         pin_shards(&database, &options, holder.name()).await?;
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
-        let inner = Arc::new(Inner {
-            database,
-            options,
-            tails: Arc::default(),
-            leases,
-            depth: Arc::default(),
-            counting: AtomicBool::default(),
-        });
+        let inner = Inner::new(database, options, leases);
         let queue = Self { inner };
         queue.stats().await?;
         let tails = Arc::clone(&queue.inner.tails);
@@ -81,22 +115,6 @@ impl SqliteQueue {
 }
 
 impl SqliteQueue {
-    /// Counts what waits: what workers in other processes acknowledge doesn't reach this one's count.
-    fn count_again(&self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.inner.counting.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let queue = self.clone();
-        runtime.spawn(async move {
-            if let Err(error) = queue.stats().await {
-                tracing::warn!(%error, "what waits can't be counted");
-            }
-            tokio::time::sleep(COUNT_AGAIN).await;
-            queue.inner.counting.store(false, Ordering::Relaxed);
-        });
-    }
-
     /// The queue as it is, to look at: with the number of shards that is in force.
     pub async fn look(database: Database, data_dir: PathBuf) -> Result<Self, QueueError> {
         let stored = database.read(|connection| {
@@ -109,15 +127,7 @@ impl SqliteQueue {
         let holder = Holder::register(&data_dir, "look").map_err(|error| QueueError::Unavailable(error.to_string()))?;
         let options = SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1) };
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, Arc::new(holder));
-        let inner = Arc::new(Inner {
-            database,
-            options,
-            tails: Arc::default(),
-            leases,
-            depth: Arc::default(),
-            counting: AtomicBool::default(),
-        });
-        Ok(Self { inner })
+        Ok(Self { inner: Inner::new(database, options, leases) })
     }
 }
 
@@ -126,22 +136,24 @@ impl TaskQueue for SqliteQueue {
     fn shards(&self, family: Family) -> u16 {
         match family {
             Family::DbTasks => self.inner.options.shards,
-            Family::IndexTasks => 1,
+            Family::IndexTasks => INDEX_SHARDS,
         }
     }
 
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError> {
         let inner = &self.inner;
-        let (depth, most) = (inner.depth.load(Ordering::Relaxed), inner.options.max_depth as i64);
-        if depth > most / 2 {
-            self.count_again();
-        }
-        if depth >= most && lane.family == Family::DbTasks {
-            return Err(QueueError::Overloaded);
+        if lane.family == Family::DbTasks {
+            let (depth, limit) = (inner.depth.load(Ordering::Relaxed), inner.options.max_depth as i64);
+            if depth >= limit / 2 {
+                inner.recount();
+            }
+            if depth >= limit {
+                return Err(QueueError::Overloaded);
+            }
         }
         let admission = match lane.family {
             Family::DbTasks => Admission::Bounded,
-            Family::IndexTasks => Admission::Internal,
+            Family::IndexTasks => Admission::Relaxed,
         };
         let tails = Arc::clone(&inner.tails);
         let depth = Arc::clone(&inner.depth);
@@ -180,15 +192,7 @@ impl TaskQueue for SqliteQueue {
     }
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError> {
-        let shards = Family::ALL.map(|family| (family, self.shards(family)));
-        let mut stats = lane_stats(&self.inner.database, shards.to_vec()).await?;
-        for lane in &mut stats {
-            // A process that was killed leaves its rows behind.
-            lane.consumer = lane.consumer.take().filter(|holder| is_alive(&self.inner.options.data_dir, holder));
-        }
-        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
-        self.inner.depth.store(depth as i64, Ordering::Relaxed);
-        Ok(stats)
+        self.inner.count().await
     }
 }
 
@@ -200,7 +204,12 @@ fn queue_error(error: DbError) -> QueueError {
     }
 }
 
-async fn lane_stats(database: &Database, families: Vec<(Family, u16)>) -> Result<Vec<LaneStats>, QueueError> {
+async fn lane_stats(
+    database: &Database,
+    data_dir: &Path,
+    families: Vec<(Family, u16)>,
+) -> Result<Vec<LaneStats>, QueueError> {
+    let data_dir = data_dir.to_owned();
     let now = Millis::now().0;
     let read = database.read(move |connection| {
         let mut lanes = Vec::new();
@@ -215,8 +224,9 @@ async fn lane_stats(database: &Database, families: Vec<(Family, u16)>) -> Result
                     .query_row(lane, |row| row.get(0))?;
                 let consumer = connection
                     .prepare_cached("SELECT holder FROM leases WHERE family = ?1 AND shard = ?2")?
-                    .query_row(lane, |row| row.get(0))
-                    .optional()?;
+                    .query_row(lane, |row| row.get::<_, String>(0))
+                    .optional()?
+                    .filter(|holder| holder::is_alive(&data_dir, holder));
                 lanes.push(LaneStats {
                     queue: family.as_str().to_owned(),
                     shard,
@@ -245,9 +255,7 @@ async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str)
             return Ok(None);
         }
         if stored.is_some() {
-            let mut holders = connection.prepare("SELECT DISTINCT holder FROM leases")?;
-            let holders = holders.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-            let living = holders.into_iter().find(|holder| *holder != me && is_alive(&data_dir, holder));
+            let living = holder::living(&data_dir).into_iter().find(|holder| *holder != me);
             if let Some(holder) = living {
                 return Ok(Some(format!(
                     "queue.shards is {shards} here and {} in the data directory, where {holder} is at work: \
@@ -284,53 +292,4 @@ fn route_anew(connection: &rusqlite::Connection, shards: u16) -> rusqlite::Resul
             .execute(params![row.get::<_, i64>(0)?, shard])?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-mod tests {
-    use super::*;
-    use crate::server::queue::enqueue_confirmed;
-    use crate::server::sqlite::{FILE_NAME, Options, migrate};
-
-    async fn process(folder: &std::path::Path) -> SqliteQueue {
-        let path = folder.join(FILE_NAME);
-        migrate::up(&path, Duration::from_secs(5), |_| {}).unwrap();
-        let database = Database::open(&path, &Options::default()).unwrap();
-        let (data_dir, lease) = (folder.to_owned(), Duration::from_secs(5));
-        let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 10, lease };
-        SqliteQueue::open(database, options, Arc::new(Holder::register(folder, "test").unwrap())).await.unwrap()
-    }
-
-    const LANE: Lane = Lane { family: Family::DbTasks, shard: 0 };
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_another_process_acknowledges_makes_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let (gateway, worker) = (process(folder.path()).await, process(folder.path()).await);
-        for _ in 0..10 {
-            enqueue_confirmed(&gateway, LANE, Bytes::from_static(b"x")).await.unwrap();
-        }
-        let mut consumer = worker.consume(LANE, 100).await.unwrap();
-        let tags: Vec<_> = consumer.next_batch(100).await.unwrap().iter().map(|delivery| delivery.tag).collect();
-        assert_eq!(tags.len(), 10);
-        consumer.acknowledge(&tags);
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        while let Err(error) = enqueue_confirmed(&gateway, LANE, Bytes::from_static(b"x")).await {
-            assert_eq!(error, QueueError::Overloaded);
-            assert!(std::time::Instant::now() < deadline, "refused for ever");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_dead_process_is_no_consumer() {
-        let folder = tempfile::tempdir().unwrap();
-        let queue = process(folder.path()).await;
-        let leave = |connection: &rusqlite::Connection| {
-            connection.execute("INSERT INTO leases VALUES ('db_tasks', 0, 'serve-1-killed', 9999999999999)", [])
-        };
-        queue.inner.database.write(leave).await.unwrap();
-        assert_eq!(queue.stats().await.unwrap()[0].consumer, None);
-    }
 }

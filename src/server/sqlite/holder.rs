@@ -21,8 +21,11 @@ impl Holder {
         fs::create_dir_all(&run)?;
         let name = format!("{role}-{}-{:08x}", std::process::id(), Uuid::new_v4().as_u128() as u32);
         let path = lock_path(directory, &name);
-        let file = File::create(&path)?;
+        // Under its real name only once it is locked: in between, a `sweep` would take it for a dead process' file.
+        let unlocked = run.join(format!(".{name}"));
+        let file = File::create(&unlocked)?;
         file.lock()?;
+        fs::rename(&unlocked, &path)?;
         Ok(Self { name, path, _locked: file })
     }
 
@@ -51,20 +54,27 @@ pub fn is_alive(directory: &Path, name: &str) -> bool {
     }
 }
 
+/// The names of all who are at work here.
+pub fn living(directory: &Path) -> Vec<String> {
+    names(directory).into_iter().filter(|name| is_alive(directory, name)).collect()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory.join("run")) else { return Vec::new() };
+    let name = |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".lock")?.to_owned());
+    entries.flatten().filter_map(name).collect()
+}
+
 fn lock_path(directory: &Path, name: &str) -> PathBuf {
     directory.join("run").join(format!("{name}.lock"))
 }
 
 /// Removes the files of processes that were killed. Called once at start; a failure is only untidy.
 pub fn sweep(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory.join("run")) else { return };
-    for entry in entries.flatten() {
-        let file_name = entry.file_name();
-        let dead = file_name
-            .to_str()
-            .and_then(|name| name.strip_suffix(".lock"))
-            .is_some_and(|name| !is_alive(directory, name));
-        if dead && let Err(error) = fs::remove_file(entry.path()) {
+    for name in names(directory) {
+        if !is_alive(directory, &name)
+            && let Err(error) = fs::remove_file(lock_path(directory, &name))
+        {
             tracing::debug!(%error, "a dead process' lock file stays behind");
         }
     }

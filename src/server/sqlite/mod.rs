@@ -8,6 +8,9 @@ mod error;
 pub mod holder;
 pub mod migrate;
 mod readers;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+pub(crate) mod testing;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -93,8 +96,17 @@ impl Database {
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.write_as(Admission::Internal, write).await
+    }
+
+    /// [`Database::write`] with another admission.
+    pub async fn write_as<T, F>(&self, admission: Admission, write: F) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (reply, outcome) = tokio::sync::oneshot::channel();
-        self.submit(Admission::Internal, write, move |result| {
+        self.submit(admission, write, move |result| {
             // The one who waited may have gone away; the write stands all the same.
             let _ = reply.send(result);
         })?;
