@@ -166,6 +166,17 @@ pub(super) fn with_hint<T>(outcome: Result<T, MigrateError>) -> anyhow::Result<T
     }
 }
 
+/// [`with_hint`] for what failed because of a migration, among other things.
+pub(super) fn with_hint_if_any<T>(outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+    match outcome {
+        Ok(value) => Ok(value),
+        Err(error) => match error.downcast::<MigrateError>() {
+            Ok(error) => with_hint(Err(error)),
+            Err(other) => Err(other),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::aula;

@@ -54,9 +54,9 @@ pub struct Database {
 
 struct Inner {
     path: PathBuf,
-    // Dropped in this order: the writer finishes what it was given while the readers still answer.
-    writer: Writer,
+    // Dropped in this order: the log is folded in by the last connection that closes, if that one may write.
     readers: Readers,
+    writer: Writer,
 }
 
 impl Database {
@@ -66,7 +66,7 @@ impl Database {
     pub fn open(path: &Path, options: &Options) -> Result<Self, DbError> {
         let writer = Writer::start(path, options)?;
         let readers = Readers::new(path, options.readers);
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), writer, readers }) })
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), readers, writer }) })
     }
 
     pub fn path(&self) -> &Path {

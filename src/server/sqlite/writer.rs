@@ -150,8 +150,9 @@ where
 }
 
 struct Loop {
-    connection: Connection,
+    // Dropped in this order, so that the writer's is the last connection.
     checkpoints: Checkpoints,
+    connection: Connection,
     waiting: Receiver<Box<dyn Job>>,
     backlog: Arc<AtomicUsize>,
     observers: Arc<Mutex<Vec<Observer>>>,
