@@ -142,7 +142,7 @@ impl Gateway {
         for user in &removed {
             self.sessions.of(user, |session| session.lose(info.id));
         }
-        room.settle(&removed);
+        room.settle(seq, &added, &removed);
         let requester = origin.as_ref().and_then(|origin| self.sessions.by_id(origin.session));
         let nothing_changed = added.is_empty() && removed.is_empty();
         let mut change = MembersChanged {
