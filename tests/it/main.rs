@@ -11,6 +11,7 @@
 mod client;
 mod clock;
 mod crash_points;
+mod faults;
 mod http;
 mod kill9;
 mod oracle;

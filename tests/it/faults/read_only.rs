@@ -1,0 +1,138 @@
+//! A data directory that can't be written: from the start, and from one moment to the next.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::mount::Mount;
+use super::{END_LIMIT, bounded, builder, differences, judge, snapshot};
+use crate::client::{Client, Encoding};
+use crate::http::Http;
+use crate::rng::Rng;
+use crate::server::{Builder, StartFailure};
+use crate::swarm::Swarm;
+
+/// Somebody without rights: root ignores permission bits.
+const NOBODY: u32 = 65_534;
+
+fn assert_refused(on: &Builder, folder: &std::path::Path) {
+    let before = snapshot(folder);
+    let failure: StartFailure = on.try_start().err().expect("it can't write");
+    assert_eq!(failure.status.and_then(|status| status.code()), Some(1), "{failure}");
+    let said = &failure.stderr;
+    assert!(said.contains("error:") && said.contains(&*folder.to_string_lossy()), "{failure}");
+    let named = ["Read-only", "read-only", "ermission", "can't be written"];
+    assert!(named.iter().any(|word| said.contains(word)), "{failure}");
+    assert_eq!(differences(&before, &snapshot(folder)), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_read_only_file_system_is_refused() {
+    let disk = Mount::tmpfs("16m");
+    let data = disk.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let on = builder().data_dir(&data);
+    // Empty, with a database, and with one that was killed and left its log.
+    disk.remount("ro");
+    assert_refused(&on, &data);
+    disk.remount("rw");
+    let mut server = on.start();
+    server.sigterm();
+    assert!(server.wait(END_LIMIT).is_some_and(|status| status.success()));
+    disk.remount("ro");
+    assert_refused(&on, &data);
+    disk.remount("rw");
+    on.start().kill9();
+    disk.remount("ro");
+    assert_refused(&on, &data);
+    // What only looks still works, or says why not.
+    let (status, out, err) = on.aula(&["migrate", "status"]);
+    assert!(status.success(), "{out}{err}");
+    disk.remount("rw");
+    drop(on.start());
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_refused() {
+    for mode in [0o555, 0o000] {
+        let on = builder();
+        std::fs::set_permissions(on.dir(), PermissionsExt::from_mode(mode)).unwrap();
+        let on = on.uid(NOBODY);
+        assert_refused(&on, on.dir());
+    }
+    // Not even a place to make it in.
+    let parent = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(parent.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let on = builder();
+    let failure = on.uid(NOBODY).data_dir(&parent.path().join("data")).try_start().err().expect("it can't be made");
+    assert_eq!(failure.status.and_then(|status| status.code()), Some(1), "{failure}");
+    assert!(failure.stderr.contains("can't make the data directory"), "{failure}");
+}
+
+/// The database's file alone can't be written.
+#[test]
+fn a_read_only_database_file_is_refused() {
+    let on = builder().uid(NOBODY);
+    let mut server = on.start();
+    server.sigterm();
+    server.wait(END_LIMIT).expect("it ends");
+    let file = on.dir().join("aula.db");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o400)).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    let failure = on.try_start().err().expect("it can't write");
+    assert_eq!(failure.status.and_then(|status| status.code()), Some(1), "{failure}");
+    assert!(failure.stderr.contains("can't be written"), "{failure}");
+    assert!(std::fs::read(&file).unwrap() == before);
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    drop(on.start());
+}
+
+/// A disk's error makes the file system read-only under the running server (`errors=remount-ro`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_becomes_read_only_under_load() {
+    bounded(150, async {
+        let seed = Rng::seed_from_env();
+        println!("AULA_TEST_SEED={seed}");
+        let disk = Mount::ext4(96);
+        let data = disk.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let mut server = builder().data_dir(&data).start();
+        let http = Http::new(server.addr());
+        let token = http.new_user("probe").await;
+        http.new_user("peer").await;
+        let probe = Client::connect(server.addr(), "probe", &token, Encoding::Json).await;
+        let channel = probe.create_direct("peer").await;
+        let mut swarm = Swarm::start(&server, seed).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        disk.fail_disk();
+        let (_, mut reply) = probe.send(&channel, "on a broken disk").await;
+        for _ in 0..20 {
+            if reply["op"] == "error" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            reply = probe.send(&channel, "on a broken disk").await.1;
+        }
+        assert_eq!((&reply["code"], &reply["retry"]), (&"unavailable".into(), &true.into()), "{reply}");
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        swarm.still_well().await;
+        assert_eq!(http.get("/healthz", None).await.0, 200);
+        assert!(probe.close_reason().is_none(), "live sockets stay: {:?}", probe.close_reason());
+        let (status, problem) = http.sign_up("late", crate::http::PASSWORD).await;
+        assert_eq!((status, &problem["code"]), (503, &"unavailable".into()), "{problem}");
+
+        swarm.settle();
+        swarm.server_is_down();
+        server.sigterm();
+        let ended = tokio::task::block_in_place(|| server.wait(END_LIMIT));
+        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{ended:?} {}", server.stderr());
+        tokio::task::block_in_place(|| {
+            assert_refused(server.builder_ref(), &data);
+            disk.repair_disk();
+            server.restart();
+        });
+        swarm.server_is_at(server.addr());
+        judge(swarm, &server, "read-only disk", seed).await;
+        drop(server);
+    })
+    .await;
+}
