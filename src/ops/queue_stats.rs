@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use super::exit::Advise;
-use super::{Context, Exit};
+use anyhow::Context as _;
+
+use super::{Context, Exit, migrate};
 use crate::server::backends::{self};
 use crate::server::queue::{Family, LaneStats};
 
@@ -24,11 +25,13 @@ impl Args {
         let config = context.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let queue = backends::look_at_queue(&config)
-                .await
-                .hint("is this the server's data directory? see --data-dir and `aula config print`")?;
+            let queue = migrate::with_hint_or(
+                backends::look_at_queue(&config).await,
+                "is this the server's data directory? see --data-dir and `aula config print`",
+            )?;
             loop {
-                let mut lanes = queue.stats().await?;
+                let lanes = queue.stats().await;
+                let mut lanes = lanes.with_context(|| migrate::database(&config).display().to_string())?;
                 lanes.retain(|lane| self.queue.is_none_or(|family| family.as_str() == lane.queue));
                 context.output.rows(&lanes, ["QUEUE", "SHARD", "DEPTH", "OLDEST", "DEAD", "CONSUMER"], row)?;
                 if !self.watch {

@@ -80,6 +80,7 @@ impl Server {
         let config = Arc::new(config);
         let data_dir = &config.data_dir;
         let shown = data_dir.display();
+        Backends::check(&config)?;
         make_data_dir(data_dir).with_context(|| format!("can't make the data directory {shown}"))?;
         let lock = ServerLock::take(data_dir)?;
         let recorder = metrics::install().context("can't begin to count")?;
@@ -234,8 +235,11 @@ impl Worker {
         let bus = Arc::new(EmbeddedBus::new(backends.database.clone(), None));
         let stages = Stages { queue: backends.queue, store: backends.store, search: backends.search, bus };
         let (workers, stop) = (TaskTracker::new(), CancellationToken::new());
+        let there = stages.queue.shards(Family::DbTasks);
+        if let Some(shard) = shards.unwrap_or_default().iter().find(|shard| **shard >= there) {
+            anyhow::bail!("there is no shard {shard}: queue.shards is {there}, and they count from 0");
+        }
         let lanes = lanes(&stages, families, shards);
-        anyhow::ensure!(!lanes.is_empty(), "there is no such shard");
         for lane in lanes {
             workers.spawn(worker::run(lane, stages.clone(), worker_options(&config), stop.clone()));
         }

@@ -12,6 +12,7 @@ mod authorisation;
 mod client;
 mod clock;
 mod crash_points;
+mod faults;
 mod hostile;
 mod http;
 mod kill9;

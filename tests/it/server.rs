@@ -128,6 +128,28 @@ impl Builder {
         }
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs an `aula` command on the data directory.
+    pub fn aula(&self, args: &[&str]) -> (ExitStatus, String, String) {
+        let words: Vec<OsString> = args.iter().map(Into::into).collect();
+        let mut process = Process::spawn(self.command(&words));
+        let status = process.wait(CLI_LIMIT);
+        let Some(status) = status else {
+            process.kill9();
+            panic!("aula {args:?} still runs after {CLI_LIMIT:?}; stderr:\n{}", process.stderr());
+        };
+        let lines: Vec<String> = process.stdout.iter().collect();
+        (status, lines.concat(), process.stderr())
+    }
+
+    /// Starts `aula serve` and waits for nothing.
+    pub fn spawn(&self) -> Worker {
+        Worker::spawn(self, &["serve", "--listen", "127.0.0.1:0"])
+    }
+
     fn command(&self, args: &[OsString]) -> Command {
         let aula: OsString = env!("CARGO_BIN_EXE_aula").into();
         let mut words = self.wrapper.iter().cloned().chain([aula]);
@@ -190,6 +212,10 @@ impl Server {
         self.process.child.id()
     }
 
+    pub const fn builder_ref(&self) -> &Builder {
+        &self.builder
+    }
+
     /// What the next `restart` starts with.
     pub const fn builder_mut(&mut self) -> &mut Builder {
         &mut self.builder
@@ -232,15 +258,7 @@ impl Server {
 
     /// Runs an `aula` command on this server's data directory.
     pub fn aula(&self, args: &[&str]) -> (ExitStatus, String, String) {
-        let args: Vec<OsString> = args.iter().map(Into::into).collect();
-        let mut process = Process::spawn(self.builder.command(&args));
-        let status = process.wait(CLI_LIMIT);
-        let Some(status) = status else {
-            process.kill9();
-            panic!("aula {args:?} still runs after {CLI_LIMIT:?}; stderr:\n{}", process.stderr());
-        };
-        let lines: Vec<String> = process.stdout.iter().collect();
-        (status, lines.concat(), process.stderr())
+        self.builder.aula(args)
     }
 
     /// Starts `aula worker --queue QUEUE` on this server's data directory.
@@ -258,8 +276,37 @@ pub struct Worker {
 
 impl Worker {
     pub fn start(on: &Builder, queue: &str) -> Self {
-        let args: Vec<OsString> = ["worker", "--queue", queue].map(Into::into).into();
+        Self::spawn(on, &["worker", "--queue", queue])
+    }
+
+    /// Any `aula` command that stays, on a builder's data directory.
+    pub fn spawn(on: &Builder, args: &[&str]) -> Self {
+        let args: Vec<OsString> = args.iter().map(Into::into).collect();
         Self { process: Process::spawn(on.command(&args)), _builder: on.clone() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for a line of its log; panics with the log if it doesn't come or the process ends.
+    pub fn wait_for_log(&mut self, text: &str, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while !self.stderr().contains(text) {
+            let ended = self.wait(Duration::from_millis(5));
+            let over = Instant::now() >= deadline || (ended.is_some() && !self.stderr().contains(text));
+            assert!(!over, "no {text:?} in the log after {limit:?} ({ended:?}):\n{}", self.stderr());
+        }
+    }
+
+    /// What is on its stdout and not yet taken.
+    pub fn stdout(&self) -> String {
+        self.process.stdout.try_iter().collect()
     }
 
     pub fn kill9(&mut self) -> ExitStatus {
