@@ -156,6 +156,19 @@ fn unlock(context: &Context, database: &Path) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
+/// [`with_hint`] for what may have failed for another reason, which has a hint of its own.
+pub(super) fn with_hint_or<T>(outcome: anyhow::Result<T>, otherwise: &str) -> anyhow::Result<T> {
+    match outcome {
+        Err(error) => match error.downcast_ref::<MigrateError>().map(MigrateError::hint) {
+            Some(Some(hint)) => Err(error).hint(hint),
+            Some(None) => Err(error),
+            None if otherwise.is_empty() => Err(error),
+            None => Err(error).hint(otherwise),
+        },
+        done => done,
+    }
+}
+
 pub(super) fn with_hint<T>(outcome: Result<T, MigrateError>) -> anyhow::Result<T> {
     match outcome {
         Err(error) => match error.hint() {

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use super::exit::Advise;
-use super::{Context, Exit};
+use super::{Context, Exit, migrate};
 use crate::server::backends::{self};
 use crate::server::queue::{Family, LaneStats};
 
@@ -24,9 +23,10 @@ impl Args {
         let config = context.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let queue = backends::look_at_queue(&config)
-                .await
-                .hint("is this the server's data directory? see --data-dir and `aula config print`")?;
+            let queue = migrate::with_hint_or(
+                backends::look_at_queue(&config).await,
+                "is this the server's data directory? see --data-dir and `aula config print`",
+            )?;
             loop {
                 let mut lanes = queue.stats().await?;
                 lanes.retain(|lane| self.queue.is_none_or(|family| family.as_str() == lane.queue));

@@ -1,5 +1,4 @@
-use super::exit::Advise;
-use super::{Context, Exit, signals};
+use super::{Context, Exit, migrate, signals};
 use crate::server::queue::Family;
 use crate::server::run::Worker;
 
@@ -28,9 +27,11 @@ impl Args {
         runtime.block_on(async {
             let signals = signals::Terminate::listen()?;
             let shards = self.shards.as_ref().map(|shards| shards.0.as_slice());
-            let worker = Worker::start(config, &self.queues, shards)
-                .await
-                .hint("a worker needs the data directory of a server: see --data-dir, and `aula queue-stats`")?;
+            let worker = Worker::start(config, &self.queues, shards).await;
+            let worker = migrate::with_hint_or(
+                worker,
+                "a worker needs the data directory of a server, and its configuration: see `aula config print`",
+            )?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "working");
             let signal = signals.received().await;
             tracing::info!(signal, "draining");

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::auth::secret::SigningKeys;
 use super::auth::sqlite::SqliteAccounts;
 use super::auth::{Accounts, Auth, AuthOptions};
@@ -61,21 +63,24 @@ impl Backends {
             Part::Gateway => ("serve", config.queue.poll_interval),
             Part::Worker => ("worker", config.queue.poll_interval),
         };
-        let holder = Arc::new(Holder::register(data_dir, role)?);
+        let shards = config.queue.shard_count();
+        let holder = Holder::register(data_dir, role, &SqliteQueue::note(shards))
+            .with_context(|| format!("can't register in {}", data_dir.display()))?;
         let options = Options {
             readers: config.store.readers,
             writer_queue: config.store.writer_queue,
             max_batch: config.store.max_batch,
             poll_interval,
         };
-        let database = Database::open(&path, &options)?;
+        let in_file = || path.display().to_string();
+        let database = Database::open(&path, &options).with_context(in_file)?;
         let queue = SqliteQueueOptions {
             data_dir: data_dir.clone(),
-            shards: config.queue.shard_count(),
+            shards,
             max_depth: usize::try_from(config.queue.max_depth).unwrap_or(usize::MAX),
             lease: config.queue.lease,
         };
-        let queue = SqliteQueue::open(database.clone(), queue, holder).await?;
+        let queue = SqliteQueue::open(database.clone(), queue, Arc::new(holder)).await.with_context(in_file)?;
         let search = Fts5Search::new(database.clone(), config.search.timeout, config.search.total_cap as u64);
         Ok(Self {
             queue: Arc::new(queue),
@@ -98,8 +103,9 @@ pub async fn look_at_queue(config: &Config) -> anyhow::Result<Arc<dyn TaskQueue>
     let QueueBackend::Sqlite = config.queue.backend;
     let path = config.data_dir.join(FILE_NAME);
     migrate::ensure(&path, Mode::Verify)?;
-    let database = Database::open(&path, &Options::default())?;
-    Ok(Arc::new(SqliteQueue::look(database, config.data_dir.clone()).await?))
+    let in_file = || path.display().to_string();
+    let database = Database::open(&path, &Options::default()).with_context(in_file)?;
+    Ok(Arc::new(SqliteQueue::look(database, config.data_dir.clone()).await.with_context(in_file)?))
 }
 
 /// Makes the data directory, for its owner alone, if it isn't there.

@@ -234,8 +234,11 @@ impl Worker {
         let bus = Arc::new(EmbeddedBus::new(backends.database.clone(), None));
         let stages = Stages { queue: backends.queue, store: backends.store, search: backends.search, bus };
         let (workers, stop) = (TaskTracker::new(), CancellationToken::new());
+        let there = stages.queue.shards(Family::DbTasks);
+        if let Some(shard) = shards.unwrap_or_default().iter().find(|shard| **shard >= there) {
+            anyhow::bail!("there is no shard {shard}: queue.shards is {there}, and they count from 0");
+        }
         let lanes = lanes(&stages, families, shards);
-        anyhow::ensure!(!lanes.is_empty(), "there is no such shard");
         for lane in lanes {
             workers.spawn(worker::run(lane, stages.clone(), worker_options(&config), stop.clone()));
         }

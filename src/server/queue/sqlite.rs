@@ -7,7 +7,7 @@ mod tail;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use self::lease::Leases;
 use self::tail::Tails;
 use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
 use crate::message::Millis;
-use crate::server::sqlite::holder::Holder;
+use crate::server::sqlite::holder::{self, Holder};
 use crate::server::sqlite::{Admission, Database, DbError};
 
 #[derive(Debug, Clone)]
@@ -47,6 +47,29 @@ struct Inner {
     leases: Leases,
     /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
     depth: Arc<AtomicI64>,
+    recounting: AtomicBool,
+}
+
+/// Between two counts of the tasks while the queue seems to be filling up.
+const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Inner {
+    /// Acknowledgements of other processes are seen only in the table. Looks there when it begins to matter.
+    fn recount(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.recounting.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        runtime.spawn(async move {
+            let queue = SqliteQueue { inner };
+            if let Err(error) = queue.stats().await {
+                tracing::warn!(%error, "the waiting tasks can't be counted");
+            }
+            tokio::time::sleep(RECOUNT_PAUSE).await;
+            queue.inner.recounting.store(false, Ordering::Relaxed);
+        });
+    }
 }
 
 impl SqliteQueue {
@@ -60,7 +83,14 @@ impl SqliteQueue {
     ) -> Result<Self, QueueError> {
         pin_shards(&database, &options, holder.name()).await?;
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
-        let inner = Arc::new(Inner { database, options, tails: Arc::default(), leases, depth: Arc::default() });
+        let inner = Arc::new(Inner {
+            database,
+            options,
+            tails: Arc::default(),
+            leases,
+            depth: Arc::default(),
+            recounting: AtomicBool::default(),
+        });
         let queue = Self { inner };
         queue.stats().await?;
         let tails = Arc::clone(&queue.inner.tails);
@@ -69,7 +99,15 @@ impl SqliteQueue {
     }
 }
 
+/// The role of a process that only looks.
+const LOOKER: &str = "look";
+
 impl SqliteQueue {
+    /// What a process says of itself when it registers: the number of shards that it sends or works by.
+    pub fn note(shards: u16) -> String {
+        format!("queue.shards {shards}\n")
+    }
+
     /// The queue as it is, to look at: with the number of shards that is in force.
     pub async fn look(database: Database, data_dir: PathBuf) -> Result<Self, QueueError> {
         let stored = database.read(|connection| {
@@ -79,10 +117,18 @@ impl SqliteQueue {
         });
         let stored = stored.await.map_err(queue_error)?;
         let shards = stored.and_then(|shards| shards.parse().ok()).unwrap_or(0);
-        let holder = Holder::register(&data_dir, "look").map_err(|error| QueueError::Unavailable(error.to_string()))?;
+        let holder =
+            Holder::register(&data_dir, LOOKER, "").map_err(|error| QueueError::Unavailable(error.to_string()))?;
         let options = SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1) };
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, Arc::new(holder));
-        let inner = Arc::new(Inner { database, options, tails: Arc::default(), leases, depth: Arc::default() });
+        let inner = Arc::new(Inner {
+            database,
+            options,
+            tails: Arc::default(),
+            leases,
+            depth: Arc::default(),
+            recounting: AtomicBool::default(),
+        });
         Ok(Self { inner })
     }
 }
@@ -98,7 +144,11 @@ impl TaskQueue for SqliteQueue {
 
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError> {
         let inner = &self.inner;
-        if inner.depth.load(Ordering::Relaxed) >= inner.options.max_depth as i64 && lane.family == Family::DbTasks {
+        let (depth, most) = (inner.depth.load(Ordering::Relaxed), inner.options.max_depth as i64);
+        if depth >= most / 2 {
+            inner.recount();
+        }
+        if depth >= most && lane.family == Family::DbTasks {
             return Err(QueueError::Overloaded);
         }
         let admission = match lane.family {
@@ -143,7 +193,7 @@ impl TaskQueue for SqliteQueue {
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError> {
         let shards = Family::ALL.map(|family| (family, self.shards(family)));
-        let stats = lane_stats(&self.inner.database, shards.to_vec()).await?;
+        let stats = lane_stats(&self.inner.database, self.inner.options.data_dir.clone(), shards.to_vec()).await?;
         let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
         self.inner.depth.store(depth as i64, Ordering::Relaxed);
         Ok(stats)
@@ -158,7 +208,11 @@ fn queue_error(error: DbError) -> QueueError {
     }
 }
 
-async fn lane_stats(database: &Database, families: Vec<(Family, u16)>) -> Result<Vec<LaneStats>, QueueError> {
+async fn lane_stats(
+    database: &Database,
+    data_dir: PathBuf,
+    families: Vec<(Family, u16)>,
+) -> Result<Vec<LaneStats>, QueueError> {
     let now = Millis::now().0;
     let read = database.read(move |connection| {
         let mut lanes = Vec::new();
@@ -173,8 +227,10 @@ async fn lane_stats(database: &Database, families: Vec<(Family, u16)>) -> Result
                     .query_row(lane, |row| row.get(0))?;
                 let consumer = connection
                     .prepare_cached("SELECT holder FROM leases WHERE family = ?1 AND shard = ?2")?
-                    .query_row(lane, |row| row.get(0))
-                    .optional()?;
+                    .query_row(lane, |row| row.get::<_, String>(0))
+                    .optional()?
+                    // The dead leave their rows behind.
+                    .filter(|holder| holder::is_alive(&data_dir, holder));
                 lanes.push(LaneStats {
                     queue: family.as_str().to_owned(),
                     shard,
@@ -203,10 +259,13 @@ async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str)
             return Ok(None);
         }
         if stored.is_some() {
-            let mut holders = connection.prepare("SELECT DISTINCT holder FROM leases")?;
-            let holders = holders.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-            let living = holders.into_iter().find(|holder| *holder != me && Lane::is_held(&data_dir, holder));
-            if let Some(holder) = living {
+            // Not only who consumes: a gateway sends by its number, and a worker may be standing by.
+            let others =
+                holder::living(&data_dir).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let mine = SqliteQueue::note(shards);
+            let other =
+                others.into_iter().find(|(name, note)| *name != me && !name.starts_with(LOOKER) && *note != mine);
+            if let Some((holder, _)) = other {
                 return Ok(Some(format!(
                     "queue.shards is {shards} here and {} in the data directory, where {holder} is at work: \
                      use the same number, or stop that process to change it",
@@ -225,12 +284,6 @@ async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str)
     match refused.await.map_err(queue_error)? {
         Some(reason) => Err(QueueError::Unavailable(reason)),
         None => Ok(()),
-    }
-}
-
-impl Lane {
-    fn is_held(data_dir: &std::path::Path, holder: &str) -> bool {
-        crate::server::sqlite::holder::is_alive(data_dir, holder)
     }
 }
 

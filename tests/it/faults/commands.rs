@@ -135,7 +135,8 @@ async fn accounts_and_tokens_beside_a_running_server() {
         assert_eq!(by_session.wait_closed().await.code, Some(1008));
         let (exit, users) = json(&on, &["user", "list"]);
         assert!(exit == 0 && users[0]["disabled_at"].is_string() || users[0]["disabled_at"].is_number(), "{users}");
-        let (status, _) = http.post("/api/v1/sessions", None, &serde_json::json!({"username": "ada", "password": password})).await;
+        let (status, _) =
+            http.post("/api/v1/sessions", None, &serde_json::json!({"username": "ada", "password": password})).await;
         assert_eq!(status, 403);
         assert_eq!(json(&on, &["user", "enable", "ada"]).0, 0);
         let again = http.log_in("ada", password).await;
@@ -176,12 +177,12 @@ fn migrate_says_by_its_exit_status_what_is_left() {
 
 #[test]
 fn the_configuration_is_checked_and_printed() {
-    let on = builder().env("AULA_SERVER_MAX_CONNECTIONS", 123);
+    let on = builder().env("AULA_SERVER_MAX_CONNECTIONS", 1230);
     let (status, out, err) = on.aula(&["config", "check"]);
     assert!(status.success() && out == "configuration is valid\n" && err.is_empty(), "{out}{err}");
     assert_eq!(json(&on, &["config", "check"]), (0, serde_json::json!({"valid": true})));
     let (exit, printed) = json(&on, &["config", "print"]);
-    assert_eq!((exit, &printed["config"]["server"]["max_connections"]), (0, &123.into()), "{printed}");
+    assert_eq!((exit, &printed["config"]["server"]["max_connections"]), (0, &1230.into()), "{printed}");
     assert_eq!(printed["sources"]["server.max_connections"], "AULA_SERVER_MAX_CONNECTIONS", "{printed}");
     // What is printed is a configuration.
     let file = tempfile::NamedTempFile::new().unwrap();

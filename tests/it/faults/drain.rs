@@ -50,7 +50,8 @@ async fn the_deadline_holds_against_those_who_do_not_go() {
         let ada = Client::connect(server.addr(), "ada", &token, Encoding::Json).await;
         let _silent = tokio::task::block_in_place(|| RawSocket::connect(server.addr(), &[]));
         let mut half = std::net::TcpStream::connect(server.addr()).unwrap();
-        std::io::Write::write_all(&mut half, b"POST /api/v1/sessions HTTP/1.1\r\nContent-Length: 100\r\n\r\n{").unwrap();
+        std::io::Write::write_all(&mut half, b"POST /api/v1/sessions HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+            .unwrap();
         let _idle = std::net::TcpStream::connect(server.addr()).unwrap();
         let begun = Instant::now();
         server.sigterm();

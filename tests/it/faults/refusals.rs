@@ -108,8 +108,7 @@ fn a_start_that_is_interrupted_does_no_harm() {
     for step in 0..24_u64 {
         let mut starting = on.spawn();
         std::thread::sleep(Duration::from_millis(step * 3));
-        let signal =
-            if step % 3 == 0 { rustix::process::Signal::KILL } else { rustix::process::Signal::TERM };
+        let signal = if step % 3 == 0 { rustix::process::Signal::KILL } else { rustix::process::Signal::TERM };
         starting.signal(signal);
         let status = starting.wait(END_LIMIT).expect("it ends");
         use std::os::unix::process::ExitStatusExt;

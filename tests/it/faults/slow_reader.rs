@@ -74,9 +74,8 @@ async fn a_stalled_reader_is_sent_away_and_resumes() {
     bounded(120, async {
         let server = builder().env("AULA_SESSION_OUTBOX_BYTES", OUTBOX).start();
         let Room { server, ada, bob, slow_token, channel } = room(server).await;
-        let mut stalled: Vec<RawSocket> = (0..SLOW_READERS)
-            .map(|_| tokio::task::block_in_place(|| stalled(server.addr(), &slow_token)))
-            .collect();
+        let mut stalled: Vec<RawSocket> =
+            (0..SLOW_READERS).map(|_| tokio::task::block_in_place(|| stalled(server.addr(), &slow_token))).collect();
         ada.send_persisted(&channel, "the first").await;
         let at_rest = rss_kib(server.pid());
         let mut most = at_rest;
