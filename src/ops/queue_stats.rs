@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::{Context, Exit, migrate};
 use crate::server::backends::{self};
 use crate::server::queue::{Family, LaneStats};
@@ -28,7 +30,8 @@ impl Args {
                 "is this the server's data directory? see --data-dir and `aula config print`",
             )?;
             loop {
-                let mut lanes = queue.stats().await?;
+                let lanes = queue.stats().await;
+                let mut lanes = lanes.with_context(|| migrate::database(&config).display().to_string())?;
                 lanes.retain(|lane| self.queue.is_none_or(|family| family.as_str() == lane.queue));
                 context.output.rows(&lanes, ["QUEUE", "SHARD", "DEPTH", "OLDEST", "DEAD", "CONSUMER"], row)?;
                 if !self.watch {

@@ -48,6 +48,13 @@ pub enum Part {
 }
 
 impl Backends {
+    /// Refuses a database that this binary can't serve, before anything is created or changed.
+    pub fn check(config: &Config) -> anyhow::Result<()> {
+        let StoreBackend::Sqlite = config.store.backend;
+        migrate::plan(&config.data_dir.join(FILE_NAME))?;
+        Ok(())
+    }
+
     /// Opens what the configuration names. Blocks while the schema is migrated: call it before serving anything.
     pub async fn open(config: &Config, part: Part) -> anyhow::Result<Self> {
         let StoreBackend::Sqlite = config.store.backend;

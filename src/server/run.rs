@@ -80,6 +80,7 @@ impl Server {
         let config = Arc::new(config);
         let data_dir = &config.data_dir;
         let shown = data_dir.display();
+        Backends::check(&config)?;
         make_data_dir(data_dir).with_context(|| format!("can't make the data directory {shown}"))?;
         let lock = ServerLock::take(data_dir)?;
         let recorder = metrics::install().context("can't begin to count")?;

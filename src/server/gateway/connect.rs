@@ -57,6 +57,7 @@ impl Gateway {
             let room = self.rooms.enter(membership.channel.id, membership.channel.last_seq);
             // Just being removed: as if it were removed already.
             let Some(last_seq) = room.join(session) else { continue };
+            room.raise(Some(membership.delivered_by_all), Some(membership.read_by_all));
             if index >= MAX_LISTED {
                 continue;
             }

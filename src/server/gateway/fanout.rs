@@ -33,6 +33,7 @@ impl EventSink for Gateway {
             }
             Event::Watermarks { channel, delivered, read } => {
                 let Some(room) = self.rooms.get(channel) else { return };
+                let (delivered, read) = room.raise(delivered, read);
                 let delivered = delivered.map(|seq| Status::Delivered { channel, seq });
                 let read = read.map(|seq| Status::Read { channel, seq });
                 for status in delivered.into_iter().chain(read) {

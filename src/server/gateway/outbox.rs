@@ -48,15 +48,15 @@ impl Outbox {
         if state.closing.is_some() {
             return;
         }
-        let bytes = state.bytes + length(&frame);
-        if state.frames.len() >= self.max_frames || bytes > self.max_bytes {
+        // One frame may go beyond the bytes: a reply that is larger than the outbox says nothing about the reader.
+        if state.frames.len() >= self.max_frames || state.bytes >= self.max_bytes {
             metrics::counter!("aula_slow_consumers_total").increment(1);
             state.frames = VecDeque::new();
             state.bytes = 0;
             state.closing = Some(SLOW_CONSUMER);
         } else {
+            state.bytes += length(&frame);
             state.frames.push_back(frame);
-            state.bytes = bytes;
         }
         drop(state);
         self.changed.notify_one();
@@ -79,6 +79,12 @@ impl Outbox {
     pub fn is_empty(&self) -> bool {
         let state = self.state.lock();
         state.frames.is_empty() && state.closing.is_none()
+    }
+
+    /// Whether so much may be pushed at once, and leave room for what comes meanwhile.
+    pub fn fits(&self, frames: &[WsMessage]) -> bool {
+        let bytes: usize = frames.iter().map(length).sum();
+        frames.len() <= 1 || (frames.len() <= self.max_frames / 2 && bytes <= self.max_bytes / 2)
     }
 
     /// Whether the connection is lost to slowness, so that a write under way may be given up.

@@ -14,35 +14,44 @@ impl Gateway {
         page: Page,
         limit: usize,
     ) -> Result<(Vec<Arc<Message>>, bool), StoreError> {
-        let stored = self.store.messages(room.id, page, limit + 1).await?;
-        let mut messages: Vec<Arc<Message>> = stored.into_iter().map(Arc::new).collect();
         let end = room.last_seq();
         match page {
             Page::After(after) => {
+                let mut messages = self.stored(room, page, limit + 1).await?;
                 if messages.len() <= limit {
                     let stored_to = messages.last().map_or(after, |last| last.seq);
-                    messages.extend(contiguous(stored_to, room.newest(stored_to, end)));
+                    let ring = room.newest(stored_to, end);
+                    if ring.first().is_some_and(|first| first.seq == stored_to + 1) {
+                        messages.extend(ring);
+                    }
                 }
-                let more = messages.len() > limit;
+                let cut_short = messages.len() > limit;
                 messages.truncate(limit);
+                // The store may lie so far behind that the ring doesn't reach back to it: then the rest comes later.
+                let more = cut_short || messages.last().is_some_and(|last| last.seq < end);
                 Ok((messages, more))
             }
             Page::Before(before) => {
-                let stored_to = messages.last().map_or(0, |last| last.seq);
-                messages.extend(contiguous(stored_to, room.newest(stored_to, end.min(before.saturating_sub(1)))));
-                let surplus = messages.len().saturating_sub(limit);
-                messages.drain(..surplus);
+                // From the ring first: the store may lie further behind than the ring reaches, and a page has no holes.
+                let mut ring = room.newest(0, end.min(before.saturating_sub(1)));
+                ring.drain(..ring.len().saturating_sub(limit));
+                let mut messages = Vec::new();
+                if ring.len() < limit {
+                    let first_held = ring.first().map_or(before, |first| first.seq);
+                    messages = self.stored(room, Page::Before(first_held), limit - ring.len()).await?;
+                    if !ring.is_empty() && messages.last().is_some_and(|last| last.seq + 1 < first_held) {
+                        messages.clear();
+                    }
+                }
+                messages.extend(ring);
                 let more = messages.first().is_some_and(|first| first.seq > 1);
                 Ok((messages, more))
             }
         }
     }
-}
 
-/// The ring, if it continues what is stored without a hole.
-fn contiguous(stored_to: u64, ring: Vec<Arc<Message>>) -> Vec<Arc<Message>> {
-    match ring.first() {
-        Some(first) if first.seq == stored_to + 1 => ring,
-        _ => Vec::new(),
+    async fn stored(&self, room: &Room, page: Page, limit: usize) -> Result<Vec<Arc<Message>>, StoreError> {
+        let stored = self.store.messages(room.id, page, limit).await?;
+        Ok(stored.into_iter().map(Arc::new).collect())
     }
 }

@@ -64,7 +64,8 @@ impl From<QueueError> for Refusal {
             QueueError::Overloaded => Self::new(ErrorCode::Overloaded, "the server has too much to do; send it again")
                 .retry(Duration::from_millis(500)),
             other => {
-                tracing::warn!(error = %other, "a task could not be queued");
+                // Who could not write it has said so in the log, once for many.
+                tracing::debug!(error = %other, "a task could not be queued");
                 Self::new(ErrorCode::Unavailable, "it could not be kept; send it again")
                     .retry(Duration::from_millis(1000))
             }

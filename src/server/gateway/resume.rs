@@ -15,6 +15,8 @@ use crate::wire::{ErrorCode, Frame};
 
 /// Entries read from the store at once.
 const PAGE: usize = 200;
+/// Bytes of text after which a part ends.
+const PART_BYTES: usize = 128 << 10;
 /// How often the store is asked for entries that are delivered but not stored yet, before a gap is told.
 const ATTEMPTS: u32 = 8;
 
@@ -66,14 +68,7 @@ impl Gateway {
                 }
                 Unpaused::Behind(last_seq) => last_seq,
             };
-            let stored = self.store.messages(resuming.room.id, Page::After(resuming.position), PAGE).await;
-            let stored = stored.unwrap_or_else(|error| {
-                tracing::warn!(%error, "a resume waits for the store");
-                Vec::new()
-            });
-            // Not beyond the present end: what comes after it is delivered live.
-            let messages: Vec<Arc<Message>> =
-                stored.into_iter().filter(|message| message.seq <= last_seq).map(Arc::new).collect();
+            let messages = a_part(self.missed(resuming, last_seq).await);
             if let Some(last) = messages.last() {
                 resuming.position = last.seq;
                 resuming.attempts = 0;
@@ -87,6 +82,37 @@ impl Gateway {
             }
         }
     }
+}
+
+impl Gateway {
+    /// Entries right after the position and not beyond the present end: what comes after it is delivered live.
+    async fn missed(&self, resuming: &Resuming, last_seq: Seq) -> Vec<Arc<Message>> {
+        let Resuming { room, position, .. } = resuming;
+        let held = room.newest(*position, last_seq);
+        if held.first().is_some_and(|first| first.seq == position + 1) {
+            return held;
+        }
+        match self.store.messages(room.id, Page::After(*position), PAGE).await {
+            Ok(stored) => stored.into_iter().filter(|message| message.seq <= last_seq).map(Arc::new).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "a resume waits for the store");
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// What is written in one piece, within one `session.write_timeout`: a slow line gets on by parts.
+fn a_part(mut messages: Vec<Arc<Message>>) -> Vec<Arc<Message>> {
+    let mut bytes = 0;
+    let fit = messages.iter().take_while(|message| {
+        let before = bytes;
+        bytes += message.body.len();
+        before < PART_BYTES
+    });
+    let count = fit.count();
+    messages.truncate(count);
+    messages
 }
 
 impl Resuming {

@@ -29,6 +29,9 @@ struct Inner {
     leaving: Vec<Username>,
     /// Set while entries between `last_seq` and the first of these are fetched.
     ahead: Option<VecDeque<Arc<Message>>>,
+    /// What was told: everything up to here is delivered to all, and read by all.
+    delivered_by_all: Seq,
+    read_by_all: Seq,
     used: Instant,
 }
 
@@ -70,6 +73,8 @@ impl Room {
             members: Vec::new(),
             leaving: Vec::new(),
             ahead: None,
+            delivered_by_all: 0,
+            read_by_all: 0,
             used: Instant::now(),
         };
         Self { id, inner: Mutex::new(inner), ring_frames }
@@ -183,6 +188,19 @@ impl Room {
         self.inner.lock().broadcast(frame, except)
     }
 
+    /// Takes note of watermarks; returns those that are news. What an owner that was overtaken says late is none
+    /// (promise P9).
+    pub fn raise(&self, delivered: Option<Seq>, read: Option<Seq>) -> (Option<Seq>, Option<Seq>) {
+        let mut inner = self.inner.lock();
+        let Inner { delivered_by_all, read_by_all, .. } = &mut *inner;
+        let raise = |known: &mut Seq, said: Option<Seq>| {
+            let risen = said.filter(|said| said > known)?;
+            *known = risen;
+            Some(risen)
+        };
+        (raise(delivered_by_all, delivered), raise(read_by_all, read))
+    }
+
     pub fn last_seq(&self) -> Seq {
         self.inner.lock().last_seq
     }
@@ -214,16 +232,20 @@ impl Inner {
         self.members.iter_mut().find(|member| member.session.id == session.id)
     }
 
-    /// Everything after `after`; `Err` with the present end, and nothing handed, if some of it is not in the ring.
+    /// Everything after `after`; `Err` with the present end, and nothing handed, if some of it is not in the ring or
+    /// it is too much for the outbox: a reader must not count as slow for what it is handed in one piece.
     fn hand_ring(&self, session: &Session, after: Seq) -> Result<(), Seq> {
         let first_held = self.ring.front().map_or(self.last_seq + 1, |(message, _)| message.seq);
         if after < self.last_seq && after + 1 < first_held {
             return Err(self.last_seq);
         }
-        for (message, frame) in &self.ring {
-            if message.seq > after {
-                session.push_shared(frame);
-            }
+        let newer = self.ring.iter().filter(|(message, _)| message.seq > after);
+        let frames: Vec<_> = newer.map(|(_, frame)| frame.encoded(session.encoding)).collect();
+        if !session.outbox.fits(&frames) {
+            return Err(self.last_seq);
+        }
+        for frame in frames {
+            session.outbox.push(frame);
         }
         Ok(())
     }

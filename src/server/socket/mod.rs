@@ -95,8 +95,8 @@ async fn accept(
         .max_frame_size(limits.max_frame_bytes)
         .max_message_size(limits.max_frame_bytes)
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(limits.outbox_bytes.saturating_mul(4).max(1 << 20));
+        // The next frame waits until this much is written; so a limit of its own would only refuse large frames.
+        .write_buffer_size(WRITE_BUFFER);
     let encoding = match upgrade.selected_protocol().and_then(|chosen| chosen.to_str().ok()) {
         Some(SUBPROTOCOL_MSGPACK) => Encoding::Msgpack,
         Some(_) => Encoding::Json,

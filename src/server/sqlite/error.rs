@@ -15,6 +15,8 @@ pub enum DbError {
     ReadOnly,
     #[error("another process holds the database's write lock")]
     Busy,
+    #[error("the disk fails ({0}): see the system's log, and the data directory's disk")]
+    Disk(String),
     #[error("the database file is damaged ({0}): restore it from a backup")]
     Corrupt(String),
     #[error("{0}")]
@@ -24,7 +26,7 @@ pub enum DbError {
 impl DbError {
     /// Whether the same write may succeed later without anybody changing it.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Overloaded | Self::Full | Self::Busy | Self::ReadOnly)
+        matches!(self, Self::Overloaded | Self::Full | Self::Busy | Self::ReadOnly | Self::Disk(_))
     }
 }
 
@@ -37,6 +39,7 @@ impl From<rusqlite::Error> for DbError {
             ErrorCode::DiskFull => Self::Full,
             ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied => Self::ReadOnly,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy,
+            ErrorCode::SystemIoFailure => Self::Disk(error.to_string()),
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt(error.to_string()),
             _ => Self::Other(error.to_string()),
         }

@@ -61,6 +61,7 @@ impl Writer {
             data_version: 0,
             max_batch: options.max_batch.max(1),
             poll_interval: options.poll_interval,
+            failing: None,
         };
         let thread = thread::Builder::new()
             .name("aula-writer".into())
@@ -141,7 +142,18 @@ struct Loop {
     data_version: i64,
     max_batch: usize,
     poll_interval: Duration,
+    failing: Option<Failing>,
 }
+
+/// Since when transactions fail one after the other.
+struct Failing {
+    since: Instant,
+    failed: u64,
+    report_at: Instant,
+}
+
+/// Between two lines of log about transactions that fail.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Loop {
     fn run(mut self) {
@@ -167,6 +179,10 @@ impl Loop {
         let written = Written { writes: batch.len(), took: started.elapsed() };
         match outcome {
             Ok(()) => {
+                if let Some(Failing { since, failed, .. }) = self.failing.take() {
+                    let seconds = since.elapsed().as_secs_f64();
+                    tracing::info!(failed, seconds, "transactions are written again");
+                }
                 for job in batch.drain(..) {
                     self.finish(job, Ok(()));
                 }
@@ -176,7 +192,7 @@ impl Loop {
             }
             // The environment's fault: every write of the group would meet it again.
             Err(error) if error.is_transient() => {
-                tracing::error!(%error, writes = batch.len(), "a transaction could not be written");
+                self.report(&error, batch.len());
                 for job in batch.drain(..) {
                     self.finish(job, Err(error.clone()));
                 }
@@ -189,6 +205,17 @@ impl Loop {
                     self.finish(job, alone);
                 }
             }
+        }
+    }
+
+    /// Clients try again at once and there may be thousands of them: a full disk must not be filled up by saying so.
+    fn report(&mut self, error: &DbError, writes: usize) {
+        let now = Instant::now();
+        let failing = self.failing.get_or_insert(Failing { since: now, failed: 0, report_at: now });
+        failing.failed += 1;
+        if now >= failing.report_at {
+            failing.report_at = now + REPORT_INTERVAL;
+            tracing::error!(%error, writes, failed = failing.failed, "a transaction could not be written");
         }
     }
 

@@ -21,14 +21,14 @@ impl Mount {
         Self { folder, _image: None }
     }
 
-    /// ext4 on a file, made so that it becomes read-only at its first error: what a failing disk looks like.
+    /// ext4 on a file.
     pub fn ext4(mebibytes: u64) -> Self {
         let image = TempDir::with_prefix("aula-it-image-").unwrap();
         let file = image.path().join("ext4");
         File::create(&file).unwrap().set_len(mebibytes << 20).unwrap();
         run("mkfs.ext4", &["-q", "-F", text(&file)]);
         let folder = TempDir::with_prefix("aula-it-mount-").unwrap();
-        run("mount", &["-o", "loop,errors=remount-ro", text(&file), text(folder.path())]);
+        run("mount", &["-o", "loop", text(&file), text(folder.path())]);
         Self { folder, _image: Some(image) }
     }
 
@@ -40,25 +40,11 @@ impl Mount {
         run("mount", &["-o", &format!("remount,{options}"), text(self.path())]);
     }
 
-    /// Makes an ext4 read-only as an error of the disk would: even for files that are open for writing, which a
-    /// remount refuses.
-    pub fn fail_disk(&self) {
-        let device = output("findmnt", &["-n", "-o", "SOURCE", text(self.path())]);
-        let device = Path::new(device.trim()).file_name().unwrap().to_owned();
-        let trigger = Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error");
-        std::fs::write(&trigger, "1").unwrap_or_else(|error| panic!("{}: {error}", trigger.display()));
-    }
-
-    /// Undoes [`Mount::fail_disk`] when nobody has files open on it any more: repairs and mounts anew.
-    pub fn repair_disk(&self) {
-        let device = output("findmnt", &["-n", "-o", "SOURCE", text(self.path())]);
-        run("mount", &["-o", "remount,ro", text(self.path())]);
-        let image = output("losetup", &["-n", "-O", "BACK-FILE", device.trim()]);
-        run("umount", &[text(self.path())]);
-        // 1: errors were there, and are corrected.
-        let status = Command::new("e2fsck").args(["-p", image.trim()]).status().unwrap();
-        assert!(matches!(status.code(), Some(0 | 1)), "e2fsck: {status}");
-        run("mount", &["-o", "loop,errors=remount-ro", image.trim(), text(self.path())]);
+    /// Makes every file below a folder of an ext4 unwritable, or writable again, also for those who have it open: a
+    /// remount is refused while anybody has (and an ext4 with an error may say that it has synced what it has not).
+    pub fn freeze(&self, folder: &Path, frozen: bool) {
+        let flag = if frozen { "+i" } else { "-i" };
+        run("chattr", &["-R", flag, text(folder)]);
     }
 
     /// Takes all that is free, in a file; removing it frees it again.

@@ -132,6 +132,34 @@ async fn a_stalled_reader_is_sent_away_and_resumes() {
     .await;
 }
 
+/// A page of long messages is larger than the outbox; asking for it must not look like reading slowly.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_replies_are_no_slowness() {
+    bounded(60, async {
+        let server = builder().env("AULA_SESSION_OUTBOX_BYTES", "64KiB").start();
+        let Room { server, ada, slow_token, channel, .. } = room(server).await;
+        let body = "z".repeat(BODY);
+        let mut last = 0;
+        for _ in 0..110 {
+            last = ada.send_persisted(&channel, &body).await;
+        }
+        for encoding in Encoding::BOTH {
+            let slow = Client::connect(server.addr(), "slow", &slow_token, encoding).await;
+            assert_eq!(slow.history_all(&channel).await.len() as u64, last);
+            for after in [0, last - 1, last - 10, last - 70] {
+                let mark = slow.mark();
+                let reply = slow.resume(&[(&channel, after)]).await;
+                assert_eq!(reply["channels"][&channel]["complete"], true, "{reply}");
+                slow.wait_for_after(mark, |frame| frame["op"] == "message" && frame["seq"] == last).await;
+            }
+            let found = slow.request(json!({"op": "search", "query": "busy OR z*", "limit": 50})).await;
+            assert_ne!(found["op"], "error", "{found}");
+            assert!(slow.close_reason().is_none());
+        }
+    })
+    .await;
+}
+
 /// Not enough traffic to fill the outbox: the write's own limit ends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_does_not_end_ends_the_connection() {

@@ -90,14 +90,37 @@ fn is_absent_or_empty(path: &Path) -> Result<bool, MigrateError> {
         Err(error) => return Err(MigrateError::io("open", path, error)),
     };
     let mut header = Vec::new();
-    file.by_ref().take(16).read_to_end(&mut header).map_err(|error| MigrateError::io("read", path, error))?;
-    match header.as_slice() {
+    file.by_ref().take(100).read_to_end(&mut header).map_err(|error| MigrateError::io("read", path, error))?;
+    if header.is_empty() {
         // Everything may still be in the log beside it.
-        [] => Ok(!has_contents(path, "-wal")),
-        // https://www.sqlite.org/fileformat2.html#magic_header_string
-        b"SQLite format 3\0" => Ok(false),
-        _ => Err(MigrateError::NotADatabase { path: path.to_owned() }),
+        return Ok(!has_contents(path, "-wal"));
     }
+    // https://www.sqlite.org/fileformat2.html#magic_header_string
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(MigrateError::NotADatabase { path: path.to_owned() });
+    }
+    let length = file.metadata().map_err(|error| MigrateError::io("read", path, error))?.len();
+    match expected_length(&header) {
+        // With a log beside it the end of the file may still be in there.
+        Some(expected) if length < expected && !has_contents(path, "-wal") => {
+            let what = format!("it has {length} bytes of {expected}");
+            Err(MigrateError::database(path)(DbError::Corrupt(what)))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The file's length by its header (<https://www.sqlite.org/fileformat2.html#in_header_database_size>). SQLite itself
+/// notices that the end is missing only when it needs a page of it, perhaps much later.
+fn expected_length(header: &[u8]) -> Option<u64> {
+    let number = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
+    let page_size = match u16::from_be_bytes(header.get(16..18)?.try_into().ok()?) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    // Only then the number of pages is one that the last writer vouches for.
+    let is_valid = number(24)? == number(92)?;
+    is_valid.then_some(page_size * u64::from(number(28)?))
 }
 
 /// A connection to read with, by the way that changes nothing in the state that the files are in.
