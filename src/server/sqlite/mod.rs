@@ -54,6 +54,23 @@ struct Inner {
     // Dropped in this order: the writer finishes what it was given while the readers still answer.
     writer: Writer,
     readers: Readers,
+    _closing: Closing,
+}
+
+/// Folds the log into the file when everything else is closed. SQLite does that with the last connection, but only if
+/// that one may write; the last ones here are the readers'.
+struct Closing(PathBuf);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let folded = connect(&self.0, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| {
+            // A connection that has not looked into the file doesn't count as one of its last.
+            Ok(connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_row| Ok(()))?)
+        });
+        if let Err(error) = folded {
+            tracing::debug!(%error, "the write-ahead log stays beside the database; the next start reads it");
+        }
+    }
 }
 
 impl Database {
@@ -63,7 +80,9 @@ impl Database {
     pub fn open(path: &Path, options: &Options) -> Result<Self, DbError> {
         let writer = Writer::start(path, options)?;
         let readers = Readers::new(path, options.readers);
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), writer, readers }) })
+        Ok(Self {
+            inner: Arc::new(Inner { path: path.to_owned(), writer, readers, _closing: Closing(path.to_owned()) }),
+        })
     }
 
     pub fn path(&self) -> &Path {

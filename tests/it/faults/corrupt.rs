@@ -67,10 +67,10 @@ async fn used_directory() -> (Builder, String, String) {
 }
 
 /// A start is refused, in words that say which file and that it is damaged; the file stays as it is.
-fn assert_damage_is_named(on: &Builder) {
+fn assert_damage_is_named(on: &Builder, what: &str) {
     let database = on.dir().join("aula.db");
     let before = fs::read(&database).unwrap();
-    let failure = on.try_start().err().expect("a damaged database is not served");
+    let failure = on.try_start().err().unwrap_or_else(|| panic!("{what}: it is served"));
     assert_eq!(failure.status.and_then(|status| status.code()), Some(1), "{failure}");
     let said = &failure.stderr;
     assert!(said.contains("aula.db"), "{failure}");
@@ -88,9 +88,15 @@ async fn a_damaged_database_is_not_served_and_not_touched() {
         let half = whole[..whole.len() / 2].to_vec();
         let few_bytes = whole[..10].to_vec();
         let first_page_gone = [&whole[..100], &[0x55; 3996][..], &whole[4096..]].concat();
-        for damaged in [header_gone, half, few_bytes, first_page_gone] {
+        let cases = [
+            ("no header", header_gone),
+            ("half of it", half),
+            ("a few bytes", few_bytes),
+            ("no first page", first_page_gone),
+        ];
+        for (what, damaged) in cases {
             fs::write(&database, damaged).unwrap();
-            tokio::task::block_in_place(|| assert_damage_is_named(&on));
+            tokio::task::block_in_place(|| assert_damage_is_named(&on, what));
             let (status, _, err) = on.aula(&["queue-stats"]);
             assert!(status.code() == Some(1) && err.contains("aula.db"), "{err}");
         }

@@ -29,6 +29,8 @@ async fn drains_under_load() {
             took.push(begun.elapsed());
             let log = server.stderr();
             assert_eq!(status.and_then(|status| status.code()), Some(0), "{status:?}\n{log}");
+            // A copy of the one file is then a copy of everything.
+            assert!(!server.data_dir().join("aula.db-wal").exists(), "the database was not closed");
             assert!(log.contains("drained") && !log.contains("drain_timeout is over"), "{log}");
             swarm.server_is_down();
             tokio::task::block_in_place(|| server.restart());

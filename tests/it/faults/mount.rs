@@ -40,11 +40,13 @@ impl Mount {
         run("mount", &["-o", &format!("remount,{options}"), text(self.path())]);
     }
 
-    /// Makes every file below a folder of an ext4 unwritable, or writable again, also for those who have it open: a
-    /// remount is refused while anybody has (and an ext4 with an error may say that it has synced what it has not).
-    pub fn freeze(&self, folder: &Path, frozen: bool) {
+    /// Makes files of an ext4 unwritable, or writable again, also for those who have them open: a remount is refused
+    /// while anybody has (and an ext4 with an error may say that it has synced what it has not).
+    pub fn freeze(&self, files: &[PathBuf], frozen: bool) {
         let flag = if frozen { "+i" } else { "-i" };
-        run("chattr", &["-R", flag, text(folder)]);
+        let mut args = vec![flag];
+        args.extend(files.iter().map(|file| text(file)));
+        run("chattr", &args);
     }
 
     /// Takes all that is free, in a file; removing it frees it again.

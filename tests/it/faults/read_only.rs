@@ -102,9 +102,11 @@ async fn a_data_directory_that_becomes_read_only_under_load() {
         let probe = Client::connect(server.addr(), "probe", &token, Encoding::Json).await;
         let channel = probe.create_direct("peer").await;
         let mut swarm = Swarm::start(&server, seed).await;
+        // Not the log's index: it is memory that the processes share.
+        let files = [data.clone(), data.join("aula.db"), data.join("aula.db-wal")];
         for round in 0..3 {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            tokio::task::block_in_place(|| disk.freeze(&data, true));
+            tokio::task::block_in_place(|| disk.freeze(&files, true));
             let (_, refused) = probe.send(&channel, "nowhere to write it").await;
             assert_eq!((&refused["code"], &refused["retry"]), (&"unavailable".into(), &true.into()), "{refused}");
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -117,7 +119,7 @@ async fn a_data_directory_that_becomes_read_only_under_load() {
             // Whoever starts now is told.
             let (status, _, err) = server.aula(&["user", "disable", "peer"]);
             assert!(status.code() == Some(1) && err.contains("error:"), "{status} {err}");
-            tokio::task::block_in_place(|| disk.freeze(&data, false));
+            tokio::task::block_in_place(|| disk.freeze(&files, false));
             probe.send_persisted(&channel, "there is a place again").await;
             http.new_user(&late).await;
         }
