@@ -82,6 +82,7 @@ fn a_read_only_database_file_is_refused() {
     assert_eq!(failure.status.and_then(|status| status.code()), Some(1), "{failure}");
     assert!(failure.stderr.contains("can't be written"), "{failure}");
     assert!(std::fs::read(&file).unwrap() == before);
+    assert!(!on.dir().join("aula.db-wal").exists(), "a log that nobody may write stays behind");
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     drop(on.start());
 }
