@@ -421,6 +421,8 @@ impl User {
                 of_channel.retain(|outgoing| *id != *outgoing.client_id);
                 self.counts.persisted += 1;
             }
+            // Nobody leaves a channel here.
+            Some("status") if frame["status"] == "rejected" => panic!("{}: {frame}", self.name),
             Some("ok") => return self.receive_ok(client, frame).await,
             Some("error") => self.receive_error(frame),
             Some("gap") => self.counts.gaps += 1,

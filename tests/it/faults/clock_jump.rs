@@ -1,7 +1,7 @@
 //! A clock that jumps an hour, back or forward, while people chat (libfaketime, from a file that the test rewrites).
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -53,8 +53,7 @@ impl Clock {
 /// How far a message's time is from the true one, in hours.
 fn hours_off(entry: &Value) -> i64 {
     let at: jiff::Timestamp = entry["at"].as_str().unwrap().parse().unwrap();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    (at.as_second() - i64::try_from(now.as_secs()).unwrap() + HOUR / 2).div_euclid(HOUR)
+    (at.as_second() - jiff::Timestamp::now().as_second() + HOUR / 2).div_euclid(HOUR)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

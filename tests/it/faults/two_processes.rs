@@ -76,9 +76,6 @@ async fn worker_killed_again_and_again() {
             site.go_on_for_a_moment().await;
             tokio::task::block_in_place(|| site.replace_worker(0));
         }
-        let (_, text) = Http::new(site.server.addr()).get("/metrics", None).await;
-        let refused = text.as_str().unwrap_or_default().lines().filter(|line| line.starts_with("aula_refused_total"));
-        println!("{:?}", refused.collect::<Vec<_>>());
         site.end("kills of the only worker").await;
     })
     .await;
