@@ -78,7 +78,7 @@ fn bounds(config: &Config, check: &mut Check<'_>) {
 fn relations(config: &Config, check: &mut Check<'_>) {
     let limits = limits::of(config);
     let find = |key: &str| limits.iter().find(|limit| limit.key == key);
-    let rules: [(&str, Rule, &str); 9] = [
+    let rules: [(&str, Rule, &str); 10] = [
         ("server.max_unauthenticated", Rule::AtMost, "server.max_connections"),
         ("session.outbox_bytes", Rule::AtLeast, "session.max_frame_bytes"),
         ("session.idle_timeout", Rule::MoreThan, "session.ping_interval"),
@@ -87,6 +87,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         ("search.total_cap", Rule::AtLeast, "search.max_results"),
         ("auth.refresh_token_ttl", Rule::MoreThan, "auth.access_token_ttl"),
         ("queue.max_depth", Rule::AtLeast, "queue.prefetch"),
+        ("queue.dedup_window", Rule::AtLeast, "queue.prefetch"),
         ("queue.lease", Rule::MoreThan, "queue.poll_interval"),
     ];
     for (left, rule, right) in rules {

@@ -71,8 +71,8 @@ impl Backends {
             Part::Worker => ("worker", config.queue.poll_interval),
         };
         let shards = config.queue.shard_count();
-        let holder = Holder::register(data_dir, role, &SqliteQueue::note(shards))
-            .with_context(|| format!("can't register in {}", data_dir.display()))?;
+        let holder =
+            Holder::register(data_dir, role).with_context(|| format!("can't register in {}", data_dir.display()))?;
         let options = Options {
             readers: config.store.readers,
             writer_queue: config.store.writer_queue,
@@ -130,6 +130,9 @@ pub fn worker_options(config: &Config) -> WorkerOptions {
         max_members: config.channels.max_members,
         max_receipt_members: config.receipts.max_members,
         dedup_window: config.queue.dedup_window,
+        always_look_up: match config.store.backend {
+            StoreBackend::Sqlite => true,
+        },
         takeover: TAKEOVER,
         cached_channels: OWNED_CHANNELS,
     }

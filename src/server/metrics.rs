@@ -27,3 +27,58 @@ pub async fn upkeep(handle: PrometheusHandle) {
         handle.run_upkeep();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    type Metrics = BTreeSet<(String, &'static str)>;
+
+    const TYPES: [&str; 3] = ["counter", "gauge", "histogram"];
+
+    fn counted(folder: &Path, found: &mut Metrics) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                counted(&path, found);
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            for kind in TYPES {
+                // The name may stand on a line of its own.
+                for call in source.split(&format!("{kind}!(")).skip(1) {
+                    let name = call.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+                    let (name, _) = name.unwrap_or_else(|| panic!("a {kind} without a literal name in {path:?}"));
+                    found.insert((name.to_owned(), kind));
+                }
+            }
+        }
+    }
+
+    fn documented(page: &str) -> Metrics {
+        let rows = page.lines().filter(|line| line.starts_with("| `aula_"));
+        rows.map(|row| {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let kind = TYPES.into_iter().find(|kind| *kind == cells[2]).unwrap_or_else(|| panic!("no type: {row}"));
+            (cells[1].trim_matches('`').to_owned(), kind)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_every_documented_metric_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut in_source = Metrics::new();
+        counted(&root.join("src/server"), &mut in_source);
+        let on_page = documented(&std::fs::read_to_string(root.join("docs/metrics.md")).unwrap());
+        let undocumented: Vec<_> = in_source.difference(&on_page).collect();
+        let gone: Vec<_> = on_page.difference(&in_source).collect();
+        assert!(
+            undocumented.is_empty() && gone.is_empty(),
+            "not on the page: {undocumented:?}; not in the code: {gone:?}"
+        );
+        assert!(in_source.len() >= 20, "the search for metrics finds too little: {in_source:?}");
+    }
+}

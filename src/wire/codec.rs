@@ -37,6 +37,8 @@ pub enum Unusable {
 
 /// Deeper than any request; nothing nests this far but an attack.
 const MAX_DEPTH: usize = 32;
+/// No value of MessagePack begins with this byte.
+const NEVER_USED: u8 = 0xc1;
 /// Of an op's name repeated in an error.
 const MAX_ECHO: usize = 32;
 
@@ -48,27 +50,33 @@ struct Head<'a> {
     reference: Option<u64>,
 }
 
-/// The one table of ops, for both encodings.
+/// The one table of ops: for both encodings, and for [`OPS`].
+macro_rules! ops {
+    ($then:ident $($args:tt)*) => {
+        $then! { [$($args)*]
+            "send" => Send, "delivered" => Delivered, "read" => Read, "typing" => Typing, "auth" => Auth,
+            "history" => History, "resume" => Resume, "create_channel" => CreateChannel,
+            "add_members" => AddMembers, "remove_member" => RemoveMember, "leave" => Leave, "search" => Search,
+        }
+    };
+}
+
+macro_rules! names {
+    ([] $($name:literal => $variant:ident,)*) => { &["ping", $($name),*] };
+}
+
 macro_rules! by_op {
-    ($op:expr, $parse:ident) => {
+    ([$op:ident $parse:ident] $($name:literal => $variant:ident,)*) => {
         match $op.as_ref() {
-            "send" => $parse!(Request::Send),
-            "delivered" => $parse!(Request::Delivered),
-            "read" => $parse!(Request::Read),
-            "typing" => $parse!(Request::Typing),
             "ping" => Ok(Request::Ping),
-            "auth" => $parse!(Request::Auth),
-            "history" => $parse!(Request::History),
-            "resume" => $parse!(Request::Resume),
-            "create_channel" => $parse!(Request::CreateChannel),
-            "add_members" => $parse!(Request::AddMembers),
-            "remove_member" => $parse!(Request::RemoveMember),
-            "leave" => $parse!(Request::Leave),
-            "search" => $parse!(Request::Search),
+            $($name => $parse!(Request::$variant),)*
             other => Err(Unusable::UnknownOp(other.chars().take(MAX_ECHO).collect())),
         }
     };
 }
+
+/// The ops a client may send.
+pub const OPS: &[&str] = ops!(names);
 
 /// A text frame. Never recurses deeper than serde_json's limit, allocates at most in proportion to the input.
 pub fn decode_json(bytes: &[u8]) -> Result<Incoming, Malformed> {
@@ -84,8 +92,9 @@ pub fn decode_json(bytes: &[u8]) -> Result<Incoming, Malformed> {
             body(bytes)?.map($variant)
         };
     }
-    let request = by_op!(head.op, parse);
-    Ok(Incoming { reference: head.reference, request })
+    let Head { op, reference } = head;
+    let request = ops!(by_op op parse);
+    Ok(Incoming { reference, request })
 }
 
 /// A binary frame: one MessagePack map and nothing behind it.
@@ -112,8 +121,9 @@ pub fn decode_msgpack(bytes: &[u8]) -> Result<Incoming, Malformed> {
             body(bytes)?.map($variant)
         };
     }
-    let request = by_op!(head.op, parse);
-    Ok(Incoming { reference: head.reference, request })
+    let Head { op, reference } = head;
+    let request = ops!(by_op op parse);
+    Ok(Incoming { reference, request })
 }
 
 fn json_error(error: &serde_json::Error) -> Result<Unusable, Malformed> {
@@ -131,6 +141,9 @@ fn msgpack_error(error: &rmp_serde::decode::Error) -> Result<Unusable, Malformed
     match error {
         Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) | Error::DepthLimitExceeded => {
             Err(Malformed(error.to_string()))
+        }
+        Error::TypeMismatch(marker) if marker.to_u8() == NEVER_USED => {
+            Err(Malformed("the byte 0xc1, which is never used".into()))
         }
         _ => Ok(Unusable::Invalid(error.to_string())),
     }

@@ -45,6 +45,22 @@ pub enum Frame {
     },
 }
 
+/// The ops of [`Frame`]s.
+pub const OPS: &[&str] = &[
+    "welcome",
+    "message",
+    "status",
+    "channel_created",
+    "members_changed",
+    "search_results",
+    "typing",
+    "gap",
+    "reconnect",
+    "error",
+    "ok",
+    "pong",
+];
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Welcome {
     pub session: Uuid,
@@ -177,4 +193,31 @@ pub struct Resumed {
     /// Set when nothing could be resumed, with `complete: false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<ErrorCode>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OPS;
+
+    #[test]
+    fn each_variant_is_listed() {
+        let source = include_str!("frame.rs");
+        let (_, rest) = source.split_once("pub enum Frame {\n").unwrap();
+        let (variants, _) = rest.split_once("\n}").unwrap();
+        let names = variants.lines().filter_map(|line| line.strip_prefix("    ")?.split(['(', ' ', ',']).next());
+        let names = names.filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase()));
+        let ops: Vec<String> = names.map(snake_case).collect();
+        assert_eq!(ops, OPS);
+    }
+
+    fn snake_case(name: &str) -> String {
+        let mut text = String::new();
+        for c in name.chars() {
+            if c.is_ascii_uppercase() && !text.is_empty() {
+                text.push('_');
+            }
+            text.push(c.to_ascii_lowercase());
+        }
+        text
+    }
 }

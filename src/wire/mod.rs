@@ -6,9 +6,9 @@ pub mod error_code;
 pub mod frame;
 pub mod request;
 
-pub use codec::{Encoding, Incoming, Malformed, decode_json, decode_msgpack};
+pub use codec::{Encoding, Incoming, Malformed, OPS as OPS_FROM_CLIENTS, decode_json, decode_msgpack};
 pub use error_code::ErrorCode;
-pub use frame::Frame;
+pub use frame::{Frame, OPS as OPS_FROM_SERVER};
 pub use request::Request;
 
 /// WebSocket subprotocols, RFC 6455 §1.9.

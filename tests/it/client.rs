@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -108,7 +109,7 @@ struct Shared {
 impl Shared {
     fn record(&self, sent: bool, value: Value) -> Arc<Value> {
         let value = Arc::new(value);
-        let mut frames = self.frames.lock().unwrap();
+        let mut frames = self.frames.lock();
         frames.push(Frame { at: clock::now(), sent, value: Arc::clone(&value) });
         drop(frames);
         self.changed.send_modify(|_| ());
@@ -228,11 +229,11 @@ impl Client {
     pub async fn try_request(&self, request: Value) -> Option<Value> {
         let reference = self.next_ref.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
-        self.shared.waiting.lock().unwrap().insert(reference, tell);
+        self.shared.waiting.lock().insert(reference, tell);
         // The reader drops the waiting ones when it ends; after that, nobody would.
         let ended = *self.shared.changed.borrow();
         if ended || self.post_as(request, reference).await.is_err() {
-            self.shared.waiting.lock().unwrap().remove(&reference);
+            self.shared.waiting.lock().remove(&reference);
             return None;
         }
         tokio::time::timeout(LIMIT, told).await.ok()?.ok()
@@ -351,7 +352,7 @@ impl Client {
 
     /// Where `wait_for_after` and `next_frames` go on from to see only what comes later.
     pub fn mark(&self) -> usize {
-        self.shared.frames.lock().unwrap().len()
+        self.shared.frames.lock().len()
     }
 
     /// The frames received since the cursor, waiting for one; none when the connection ended and all were seen.
@@ -371,7 +372,7 @@ impl Client {
 
     /// The frames received since the cursor, without waiting.
     pub fn received_since(&self, cursor: &mut usize) -> Vec<Arc<Value>> {
-        let frames = self.shared.frames.lock().unwrap();
+        let frames = self.shared.frames.lock();
         let new = frames[*cursor..].iter().filter(|frame| !frame.sent).map(|frame| Arc::clone(&frame.value)).collect();
         *cursor = frames.len();
         new
@@ -383,7 +384,7 @@ impl Client {
     }
 
     fn tail(&self) -> String {
-        let frames = self.shared.frames.lock().unwrap();
+        let frames = self.shared.frames.lock();
         let tail = frames.iter().rev().take(10).rev();
         tail.map(|frame| format!("  {} {}\n", if frame.sent { "→" } else { "←" }, frame.value)).collect()
     }
@@ -410,12 +411,12 @@ impl Client {
 
     /// Why the connection ended; none while it is open.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.shared.close.lock().unwrap().clone()
+        self.shared.close.lock().clone()
     }
 
     /// What the oracle takes: all that was sent and received on this connection so far.
     pub fn record(&self) -> Connection {
-        let frames = self.shared.frames.lock().unwrap();
+        let frames = self.shared.frames.lock();
         let events = frames.iter().filter_map(Event::from_frame).collect();
         Connection { user: self.username.clone(), opened_at: self.opened_at, closed_at: clock::now(), events }
     }
@@ -466,7 +467,7 @@ async fn read(mut stream: SplitStream<Socket>, encoding: Encoding, shared: Arc<S
         match encoding.decode(&message) {
             Ok(value) => {
                 let reference = value["ref"].as_u64().filter(|_| is_reply(&value));
-                let waiting = reference.and_then(|reference| shared.waiting.lock().unwrap().remove(&reference));
+                let waiting = reference.and_then(|reference| shared.waiting.lock().remove(&reference));
                 let value = shared.record(false, value);
                 if let Some(waiting) = waiting {
                     // The one who asked may have given up.
@@ -478,9 +479,9 @@ async fn read(mut stream: SplitStream<Socket>, encoding: Encoding, shared: Arc<S
             }
         }
     }
-    *shared.close.lock().unwrap() = Some(reason);
+    *shared.close.lock() = Some(reason);
     shared.changed.send_replace(true);
-    shared.waiting.lock().unwrap().clear();
+    shared.waiting.lock().clear();
 }
 
 /// The op under which a frame that can't be decoded is recorded; the oracle reports it.

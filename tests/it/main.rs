@@ -1,5 +1,5 @@
 //! The one integration-test binary: real `aula` processes, real sockets on loopback, and nothing of the
-//! library's types, so that the wire is checked independently of the code that writes it.
+//! library but its lists of names, so that the wire is checked independently of the code that writes it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,15 +8,20 @@
     reason = "tests fail by panicking"
 )]
 
+mod authorisation;
 mod client;
 mod clock;
 mod crash_points;
 mod faults;
+mod hostile;
 mod http;
 mod kill9;
 mod oracle;
+mod people;
+mod protocol_page;
 mod raw;
 mod rng;
 mod server;
 mod smoke;
 mod swarm;
+mod wire;

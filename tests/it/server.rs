@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -351,7 +352,7 @@ impl Process {
         let reader = std::thread::spawn(move || {
             let mut chunk = [0_u8; 8192];
             while let Ok(read @ 1..) = err.read(&mut chunk) {
-                let mut kept = kept.lock().unwrap();
+                let mut kept = kept.lock();
                 kept.extend(&chunk[..read]);
                 let excess = kept.len().saturating_sub(KEPT_OUTPUT);
                 kept.drain(..excess);
@@ -395,7 +396,7 @@ impl Process {
     }
 
     fn stderr(&self) -> String {
-        let kept: Vec<u8> = self.stderr.lock().unwrap().iter().copied().collect();
+        let kept: Vec<u8> = self.stderr.lock().iter().copied().collect();
         String::from_utf8_lossy(&kept).into_owned()
     }
 }

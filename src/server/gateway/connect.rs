@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::{Gateway, Session};
 use crate::message::Seq;
-use crate::server::auth::Identity;
+use crate::server::auth::{Identity, Standing};
 use crate::server::store::{Membership, Page, StoreError};
 use crate::wire::frame::{ChannelSummary, Error, Welcome};
 use crate::wire::{Encoding, ErrorCode, Frame};
@@ -42,6 +42,20 @@ impl Gateway {
             session: Arc::clone(&session),
             welcome: Frame::Pong { reference: None },
         };
+        // Taken back between the look at the token and the session's entry, nobody would close it.
+        let Identity { username, session_id, token_id, .. } = &session.identity;
+        match self.auth.accounts().standing(username, *session_id, *token_id).await {
+            Ok(Standing::Active) => {}
+            Ok(_) => {
+                let message = "the token was revoked or the account disabled".into();
+                let error = error(ErrorCode::Unauthorized, message);
+                return Err(Error { retry: false, retry_after_ms: None, ..error });
+            }
+            Err(accounts_error) => {
+                tracing::warn!(error = %accounts_error, "a connection can't be checked");
+                return Err(error(ErrorCode::Unavailable, "accounts can't be read now: try again".into()));
+            }
+        }
         connected.welcome = self.welcome(&session).await.map_err(|store_error| {
             tracing::warn!(error = %store_error, "a connection can't be welcomed");
             error(ErrorCode::Unavailable, "the channels can't be read now: try again".into())
@@ -69,6 +83,7 @@ impl Gateway {
             }
             channels.push(summary);
         }
+        session.is_connected();
         Ok(Frame::Welcome(Box::new(Welcome {
             session: session.id,
             username: user.clone(),

@@ -114,6 +114,7 @@ impl Gateway {
         let room = self.rooms.enter(info.id, info.last_seq);
         for user in joined {
             self.sessions.of(user, |session| {
+                session.regain(info.id);
                 let reference = reference_for(session, origin);
                 // Already in it, and not the one who asks: no news.
                 let is_new = session.room(info.id).is_none();
@@ -138,7 +139,11 @@ impl Gateway {
         origin: Option<Origin>,
     ) {
         let room = self.rooms.enter(info.id, info.last_seq);
-        room.settle(&removed);
+        // Marked before the room forgets them: whoever connects by an older list finds the one or the other.
+        for user in &removed {
+            self.sessions.of(user, |session| session.lose(info.id));
+        }
+        room.settle(seq, &added, &removed);
         let requester = origin.as_ref().and_then(|origin| self.sessions.by_id(origin.session));
         let nothing_changed = added.is_empty() && removed.is_empty();
         let mut change = MembersChanged {

@@ -20,6 +20,9 @@ use crate::wire::{ErrorCode, Frame, Incoming, Request};
 pub use history::{MAX_PAGE, history_page};
 pub use search::SEARCH_DEFAULT;
 
+/// Of a message about a request that can't be read, in bytes.
+const MAX_QUOTE: usize = 256;
+
 /// What the connection itself has to do, because its socket is needed for it.
 pub struct Resume {
     pub reference: Option<u64>,
@@ -91,7 +94,11 @@ impl Gateway {
             Err(Unusable::UnknownOp(op)) => {
                 Err(Refusal::new(ErrorCode::UnknownOp, format!("there is no op {op:?} in this version")))
             }
-            Err(Unusable::Invalid(message)) => Err(Refusal::new(ErrorCode::Invalid, message)),
+            Err(Unusable::Invalid(mut message)) => {
+                // It may quote what came, which may be as long as a frame.
+                message.truncate(message.floor_char_boundary(MAX_QUOTE));
+                Err(Refusal::new(ErrorCode::Invalid, message))
+            }
         };
         let outcome = match request {
             Ok(Request::Resume(resume)) => return Some(Resume { reference, channels: resume.channels }),
@@ -148,14 +155,16 @@ impl Gateway {
     fn later<F, A>(self: &Arc<Self>, session: &Arc<Session>, reference: Option<u64>, serve: F) -> Result<(), Refusal>
     where
         F: FnOnce(Arc<Self>, Arc<Session>) -> A,
-        A: Future<Output = Result<Frame, Refusal>> + Send + 'static,
+        A: Future<Output = Result<Option<Frame>, Refusal>> + Send + 'static,
     {
         let in_flight = session.begin().ok_or_else(too_many_in_flight)?;
         let answer = serve(Arc::clone(self), Arc::clone(session));
         let gateway = Arc::clone(self);
         tokio::spawn(async move {
             match answer.await {
-                Ok(frame) => in_flight.session().push(&frame),
+                Ok(Some(frame)) => in_flight.session().push(&frame),
+                // It has been answered on the way.
+                Ok(None) => {}
                 Err(refusal) => gateway.refuse(in_flight.session(), refusal.into_error(reference)),
             }
         });

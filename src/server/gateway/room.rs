@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,14 +25,21 @@ struct Inner {
     /// The newest frames, dense, ending at `last_seq`.
     ring: VecDeque<(Arc<Message>, Arc<Encoded>)>,
     members: Vec<Member>,
-    /// Removed by an entry that is delivered but perhaps not stored yet: they must not come back by an old list.
-    leaving: Vec<Username>,
+    /// Each user's last change that is delivered but perhaps not stored yet. Who is removed by it must not come back
+    /// by an old list, nor by an addition before it.
+    unsettled: HashMap<Username, Unsettled>,
     /// Set while entries between `last_seq` and the first of these are fetched.
     ahead: Option<VecDeque<Arc<Message>>>,
     /// What was told: everything up to here is delivered to all, and read by all.
     delivered_by_all: Seq,
     read_by_all: Seq,
     used: Instant,
+}
+
+#[derive(Clone, Copy)]
+struct Unsettled {
+    seq: Seq,
+    is_member: bool,
 }
 
 struct Member {
@@ -71,7 +78,7 @@ impl Room {
             last_seq,
             ring: VecDeque::new(),
             members: Vec::new(),
-            leaving: Vec::new(),
+            unsettled: HashMap::new(),
             ahead: None,
             delivered_by_all: 0,
             read_by_all: 0,
@@ -126,17 +133,25 @@ impl Room {
     /// Adds a session, from the present end on. Returns that end; `None` if its user is just being removed.
     pub fn join(self: &Arc<Self>, session: &Arc<Session>) -> Option<Seq> {
         let mut inner = self.inner.lock();
-        if inner.leaving.contains(session.username()) {
+        let removed = inner.unsettled.get(session.username()).is_some_and(|change| !change.is_member);
+        if removed || session.has_lost(self.id) {
             return None;
         }
         inner.add(session, self);
         Some(inner.last_seq)
     }
 
-    /// Adds a session that has everything up to `after`: hands it what came since. `Err` with the present end if
-    /// that is no longer at hand here; then the session is not added.
+    /// Adds a session whose user was added by the entry behind `after`: hands it what came since. `Err` with the present end if
+    /// that is no longer at hand here; then the session is not added. Nor is one whose user is just being removed.
     pub fn join_after(self: &Arc<Self>, session: &Arc<Session>, after: Seq) -> Result<Seq, Seq> {
         let mut inner = self.inner.lock();
+        if inner.hand_stay(session, after) {
+            return Ok(inner.last_seq);
+        }
+        let user = session.username();
+        if inner.unsettled.get(user).is_some_and(|change| change.seq <= after + 1) {
+            inner.unsettled.remove(user);
+        }
         inner.hand_ring(session, after)?;
         inner.add(session, self);
         Ok(inner.last_seq)
@@ -176,11 +191,19 @@ impl Room {
         before != inner.members.len()
     }
 
-    /// A membership change is stored: lists read from now on are right.
-    pub fn settle(&self, removed: &[Username]) {
+    /// The membership change at `seq` is stored: lists read from now on know of it.
+    pub fn settle(&self, seq: Seq, added: &[Username], removed: &[Username]) {
         let mut inner = self.inner.lock();
-        inner.leaving.retain(|user| !removed.contains(user));
-        inner.remove_users(removed, self.id);
+        let is_later =
+            |inner: &Inner, user: &Username| inner.unsettled.get(user).is_some_and(|change| change.seq > seq);
+        // Who was added again since then stays.
+        let gone: Vec<Username> = removed.iter().filter(|user| !is_later(&inner, user)).cloned().collect();
+        inner.remove_users(&gone, self.id);
+        for user in added.iter().chain(removed) {
+            if !is_later(&inner, user) {
+                inner.unsettled.remove(user);
+            }
+        }
     }
 
     /// A frame that is no log entry, to all sessions but one.
@@ -215,7 +238,7 @@ impl Room {
     /// When it was last of use, unless somebody is in it or something is under way.
     pub fn idle_since(&self) -> Option<Instant> {
         let inner = self.inner.lock();
-        let idle = inner.members.is_empty() && inner.ahead.is_none() && inner.leaving.is_empty();
+        let idle = inner.members.is_empty() && inner.ahead.is_none() && inner.unsettled.is_empty();
         idle.then_some(inner.used)
     }
 }
@@ -250,6 +273,22 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether the session's user was removed again since `after`, before its coming was stored. Then it is handed
+    /// the entries up to the one that removes it, and nothing after that.
+    fn hand_stay(&self, session: &Session, after: Seq) -> bool {
+        let user = session.username();
+        let since = || self.ring.iter().filter(|(message, _)| message.seq > after);
+        let removes = |message: &Message| matches!(Change::of(message), Some(Change::Removed { members }) if members.contains(user));
+        let Some((removal, _)) = since().find(|(message, _)| removes(message)) else {
+            return self.unsettled.get(user).is_some_and(|change| !change.is_member && change.seq > after);
+        };
+        let reaches_back = self.ring.front().is_some_and(|(first, _)| first.seq <= after + 1);
+        for (_, frame) in since().filter(|(message, _)| reaches_back && message.seq <= removal.seq) {
+            session.push_shared(frame);
+        }
+        true
+    }
+
     fn hand_out(&mut self, message: Arc<Message>, room: &Room) -> usize {
         let frame = Arc::new(Encoded::new(Frame::Message(Arc::clone(&message))));
         let mut reached = 0;
@@ -262,9 +301,13 @@ impl Inner {
             // The removed see the entry that removes them, and nothing after it (promise P11).
             Some(Change::Removed { members }) => {
                 self.remove_users(&members, room.id);
-                self.leaving.extend(members);
+                let change = Unsettled { seq: message.seq, is_member: false };
+                self.unsettled.extend(members.into_iter().map(|user| (user, change)));
             }
-            Some(Change::Added { members }) => self.leaving.retain(|user| !members.contains(user)),
+            Some(Change::Added { members }) => {
+                let change = Unsettled { seq: message.seq, is_member: true };
+                self.unsettled.extend(members.into_iter().map(|user| (user, change)));
+            }
             _ => {}
         }
         if self.ring.len() >= room.ring_frames {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +27,9 @@ pub struct Session {
     max_in_flight: usize,
     /// Taken after a room's lock, never before it.
     rooms: Mutex<HashMap<ChannelId, Joined>>,
+    /// Channels that the user was removed from since the session began to connect; `None` once it is connected.
+    /// The list of channels that it connects by may be older than that.
+    lost: Mutex<Option<HashSet<ChannelId>>>,
 }
 
 struct Joined {
@@ -47,6 +50,7 @@ impl Session {
             in_flight: AtomicUsize::new(0),
             max_in_flight: limits.max_in_flight,
             rooms: Mutex::default(),
+            lost: Mutex::new(Some(HashSet::new())),
         }
     }
 
@@ -103,6 +107,29 @@ impl Session {
     /// For [`Room`] alone.
     pub(super) fn part(&self, channel: ChannelId) {
         self.rooms.lock().remove(&channel);
+    }
+
+    /// The removal of its user from a channel is stored.
+    pub(super) fn lose(&self, channel: ChannelId) {
+        if let Some(lost) = &mut *self.lost.lock() {
+            lost.insert(channel);
+        }
+    }
+
+    /// Its user was added to a channel (again).
+    pub(super) fn regain(&self, channel: ChannelId) {
+        if let Some(lost) = &mut *self.lost.lock() {
+            lost.remove(&channel);
+        }
+    }
+
+    pub(super) fn has_lost(&self, channel: ChannelId) -> bool {
+        self.lost.lock().as_ref().is_some_and(|lost| lost.contains(&channel))
+    }
+
+    /// It is in all the rooms of the list it connected by.
+    pub(super) fn is_connected(&self) {
+        *self.lost.lock() = None;
     }
 
     /// The end: leaves all rooms.

@@ -4,6 +4,7 @@
 //! a time. A task that was confirmed is delivered until it is acknowledged, whatever dies in between.
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
 mod sqlite;
 mod task;
@@ -122,7 +123,8 @@ pub trait TaskQueue: Send + Sync + 'static {
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError>;
 
     /// Waits until the lane has no other consumer, then takes it. Tasks that an earlier consumer did not
-    /// acknowledge come first, in their order, flagged `redelivered`.
+    /// acknowledge come first, in their order, flagged `redelivered`. Cancel-safe: a call that is dropped leaves the
+    /// lane to others.
     async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError>;
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError>;

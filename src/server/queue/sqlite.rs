@@ -5,7 +5,7 @@ mod consumer;
 mod lease;
 mod tail;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -48,34 +48,58 @@ struct Inner {
     /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
     depth: Arc<AtomicI64>,
     recounting: AtomicBool,
+    runtime: tokio::runtime::Handle,
 }
 
-/// Between two counts of the tasks while the queue seems to be filling up.
-const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two counts when the queue seems full.
+const RECOUNT_AFTER: Duration = Duration::from_millis(250);
 
 impl Inner {
-    /// Acknowledgements of other processes are seen only in the table. Looks there when it begins to matter.
+    fn new(database: Database, options: SqliteQueueOptions, leases: Leases) -> Arc<Self> {
+        Arc::new(Self {
+            database,
+            options,
+            tails: Arc::default(),
+            leases,
+            depth: Arc::default(),
+            recounting: AtomicBool::new(false),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    /// Looks at the table beside the caller: what consumers of other processes acknowledge is only seen there.
     fn recount(self: &Arc<Self>) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.recounting.swap(true, Ordering::Relaxed) {
+        if self.recounting.swap(true, Ordering::AcqRel) {
             return;
         }
         let inner = Arc::clone(self);
-        runtime.spawn(async move {
-            let queue = SqliteQueue { inner };
-            if let Err(error) = queue.stats().await {
+        self.runtime.spawn(async move {
+            if let Err(error) = inner.count().await {
                 tracing::warn!(%error, "the waiting tasks can't be counted");
             }
-            tokio::time::sleep(RECOUNT_PAUSE).await;
-            queue.inner.recounting.store(false, Ordering::Relaxed);
+            tokio::time::sleep(RECOUNT_AFTER).await;
+            inner.recounting.store(false, Ordering::Release);
         });
     }
+
+    async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
+        let families = vec![(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
+        let stats = lane_stats(&self.database, &self.options.data_dir, families).await?;
+        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
+        self.depth.store(depth as i64, Ordering::Relaxed);
+        Ok(stats)
+    }
 }
+
+const INDEX_SHARDS: u16 = 1;
+/// The role of a process that only looks: nobody minds it.
+const LOOKER: &str = "look";
 
 impl SqliteQueue {
     /// Opens the queue of a data directory; tasks that wait there under another number of shards are routed anew.
     ///
-    /// Errors: [`QueueError::Unavailable`] if that is needed while another process consumes them.
+    /// Errors: [`QueueError::Unavailable`] if that is needed while another process is at work here, as a consumer of
+    /// them or as a producer of more.
     pub async fn open(
         database: Database,
         options: SqliteQueueOptions,
@@ -83,14 +107,7 @@ impl SqliteQueue {
     ) -> Result<Self, QueueError> {
         pin_shards(&database, &options, holder.name()).await?;
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
-        let inner = Arc::new(Inner {
-            database,
-            options,
-            tails: Arc::default(),
-            leases,
-            depth: Arc::default(),
-            recounting: AtomicBool::default(),
-        });
+        let inner = Inner::new(database, options, leases);
         let queue = Self { inner };
         queue.stats().await?;
         let tails = Arc::clone(&queue.inner.tails);
@@ -99,15 +116,7 @@ impl SqliteQueue {
     }
 }
 
-/// The role of a process that only looks.
-const LOOKER: &str = "look";
-
 impl SqliteQueue {
-    /// What a process says of itself when it registers: the number of shards that it sends or works by.
-    pub fn note(shards: u16) -> String {
-        format!("queue.shards {shards}\n")
-    }
-
     /// The queue as it is, to look at: with the number of shards that is in force.
     pub async fn look(database: Database, data_dir: PathBuf) -> Result<Self, QueueError> {
         let stored = database.read(|connection| {
@@ -117,19 +126,10 @@ impl SqliteQueue {
         });
         let stored = stored.await.map_err(queue_error)?;
         let shards = stored.and_then(|shards| shards.parse().ok()).unwrap_or(0);
-        let holder =
-            Holder::register(&data_dir, LOOKER, "").map_err(|error| QueueError::Unavailable(error.to_string()))?;
+        let holder = Holder::register(&data_dir, LOOKER).map_err(|error| QueueError::Unavailable(error.to_string()))?;
         let options = SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1) };
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, Arc::new(holder));
-        let inner = Arc::new(Inner {
-            database,
-            options,
-            tails: Arc::default(),
-            leases,
-            depth: Arc::default(),
-            recounting: AtomicBool::default(),
-        });
-        Ok(Self { inner })
+        Ok(Self { inner: Inner::new(database, options, leases) })
     }
 }
 
@@ -138,22 +138,24 @@ impl TaskQueue for SqliteQueue {
     fn shards(&self, family: Family) -> u16 {
         match family {
             Family::DbTasks => self.inner.options.shards,
-            Family::IndexTasks => 1,
+            Family::IndexTasks => INDEX_SHARDS,
         }
     }
 
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError> {
         let inner = &self.inner;
-        let (depth, most) = (inner.depth.load(Ordering::Relaxed), inner.options.max_depth as i64);
-        if depth >= most / 2 {
-            inner.recount();
-        }
-        if depth >= most && lane.family == Family::DbTasks {
-            return Err(QueueError::Overloaded);
+        if lane.family == Family::DbTasks {
+            let (depth, limit) = (inner.depth.load(Ordering::Relaxed), inner.options.max_depth as i64);
+            if depth >= limit / 2 {
+                inner.recount();
+            }
+            if depth >= limit {
+                return Err(QueueError::Overloaded);
+            }
         }
         let admission = match lane.family {
             Family::DbTasks => Admission::Bounded,
-            Family::IndexTasks => Admission::Internal,
+            Family::IndexTasks => Admission::Relaxed,
         };
         let tails = Arc::clone(&inner.tails);
         let depth = Arc::clone(&inner.depth);
@@ -166,14 +168,14 @@ impl TaskQueue for SqliteQueue {
             Ok(connection.last_insert_rowid() as u64)
         };
         let done = move |result: Result<u64, DbError>| {
-            if let Ok(id) = &result {
-                depth.fetch_add(1, Ordering::Relaxed);
-                if lane.family == Family::DbTasks {
-                    crate::crash_point!("after_accept");
-                }
-                tails.push(lane, *id, payload);
+            // Confirmed before it is consumed: whoever asked hears that it was taken before what came of it.
+            confirm(result.clone().map(drop).map_err(queue_error));
+            let Ok(id) = result else { return };
+            depth.fetch_add(1, Ordering::Relaxed);
+            if lane.family == Family::DbTasks {
+                crate::crash_point!("after_accept");
             }
-            confirm(result.map(drop).map_err(queue_error));
+            tails.push(lane, id, payload);
         };
         inner.database.submit(admission, written, done).map_err(queue_error)
     }
@@ -192,11 +194,7 @@ impl TaskQueue for SqliteQueue {
     }
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError> {
-        let shards = Family::ALL.map(|family| (family, self.shards(family)));
-        let stats = lane_stats(&self.inner.database, self.inner.options.data_dir.clone(), shards.to_vec()).await?;
-        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
-        self.inner.depth.store(depth as i64, Ordering::Relaxed);
-        Ok(stats)
+        self.inner.count().await
     }
 }
 
@@ -210,9 +208,10 @@ fn queue_error(error: DbError) -> QueueError {
 
 async fn lane_stats(
     database: &Database,
-    data_dir: PathBuf,
+    data_dir: &Path,
     families: Vec<(Family, u16)>,
 ) -> Result<Vec<LaneStats>, QueueError> {
+    let data_dir = data_dir.to_owned();
     let now = Millis::now().0;
     let read = database.read(move |connection| {
         let mut lanes = Vec::new();
@@ -229,7 +228,6 @@ async fn lane_stats(
                     .prepare_cached("SELECT holder FROM leases WHERE family = ?1 AND shard = ?2")?
                     .query_row(lane, |row| row.get::<_, String>(0))
                     .optional()?
-                    // The dead leave their rows behind.
                     .filter(|holder| holder::is_alive(&data_dir, holder));
                 lanes.push(LaneStats {
                     queue: family.as_str().to_owned(),
@@ -259,13 +257,9 @@ async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str)
             return Ok(None);
         }
         if stored.is_some() {
-            // Not only who consumes: a gateway sends by its number, and a worker may be standing by.
-            let others =
-                holder::living(&data_dir).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            let mine = SqliteQueue::note(shards);
-            let other =
-                others.into_iter().find(|(name, note)| *name != me && !name.starts_with(LOOKER) && *note != mine);
-            if let Some((holder, _)) = other {
+            let living =
+                holder::living(&data_dir).into_iter().find(|holder| *holder != me && !holder.starts_with(LOOKER));
+            if let Some(holder) = living {
                 return Ok(Some(format!(
                     "queue.shards is {shards} here and {} in the data directory, where {holder} is at work: \
                      use the same number, or stop that process to change it",

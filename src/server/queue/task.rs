@@ -52,6 +52,7 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CreateTask {
     pub channel: ChannelId,
+    /// The first entry's id, and its client_id: a second run finds the first by it.
     pub id: Uuid,
     pub kind: ChannelKind,
     pub name: Option<String>,
@@ -61,7 +62,7 @@ pub struct CreateTask {
     pub origin: Origin,
 }
 
-/// Add and remove members of a group.
+/// Add members to a group, or remove some: one of the two lists is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChangeTask {
     pub channel: ChannelId,

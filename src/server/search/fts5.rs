@@ -5,16 +5,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params, params_from_iter};
+use uuid::Uuid;
 
 use super::{Query, SearchError, SearchIndex, query};
 use crate::message::{ChannelId, Kind, Message, Millis, Username};
-use crate::server::sqlite::{Database, DbError};
+use crate::server::sqlite::{Admission, Database, DbError};
 use crate::server::store::sqlite_columns as columns;
 use crate::wire::frame::{Hit, SearchPage};
 
-/// Around a match, before the rest is escaped: characters that no tokenizer takes for text.
-const OPEN: char = '\u{2}';
-const CLOSE: char = '\u{3}';
 /// SQLite instructions between two looks at the clock.
 const CLOCK_EVERY: std::ffi::c_int = 10_000;
 
@@ -36,7 +34,7 @@ impl Fts5Search {
 #[async_trait]
 impl SearchIndex for Fts5Search {
     async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError> {
-        let written = self.database.write(move |connection| {
+        let written = self.database.write_as(Admission::Relaxed, move |connection| {
             // A row twice would be counted twice: the index has no primary key, its size table has.
             let mut insert = connection.prepare_cached(
                 "INSERT INTO messages_fts (rowid, body, channel)
@@ -112,26 +110,39 @@ fn search(
         .prepare_cached(&format!("SELECT count(*) FROM (SELECT 1 {joined}{filters} LIMIT {cap})"))?
         .query_row(params_from_iter(&values), |row| row.get(0))?;
 
-    let limit = query.limit.max(1);
-    values.push(below.into());
-    let below = values.len();
+    let limit = query.limit;
+    if limit == 0 {
+        return Ok(Ok(SearchPage { hits: Vec::new(), total: total as u64, cursor: None }));
+    }
+    let marks = Marks::new();
+    values.extend([below.into(), marks.open.clone().into(), marks.close.clone().into()]);
+    let (below, open, close) = (values.len() - 2, values.len() - 1, values.len());
     let sql = format!(
         "SELECT m.position, c.channel_id, m.seq, m.id, m.sender, m.at, m.body,
-                highlight(messages_fts, 0, char(2), char(3))
+                highlight(messages_fts, 0, ?{open}, ?{close})
          {} {filters} AND f.rowid < ?{below} ORDER BY f.rowid DESC LIMIT {}",
         joined.replace("WHERE", "JOIN channels c ON c.channel = m.channel WHERE"),
-        limit + 1
+        i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(&values), |row| {
+        let body: String = row.get(6)?;
+        let highlight = if body.contains('\0') {
+            // FTS5 ends a text at its first NUL: better no marks than half a message.
+            let mut html = String::new();
+            escape(&body, &mut html);
+            html
+        } else {
+            marks.to_html(&row.get::<_, String>(7)?)
+        };
         let hit = Hit {
             channel: ChannelId(row.get(1)?),
             seq: columns::seq(row, 2)?,
             id: row.get(3)?,
             sender: columns::username(row, 4)?,
             at: Millis(row.get(5)?),
-            body: row.get(6)?,
-            highlight: escape(&row.get::<_, String>(7)?),
+            body,
+            highlight,
         };
         Ok((row.get::<_, i64>(0)?, hit))
     })?;
@@ -162,13 +173,41 @@ fn decode_cursor(cursor: &str) -> Result<i64, SearchError> {
     bytes.map(i64::from_be_bytes).ok_or_else(|| SearchError::Invalid("this cursor is none of ours".into()))
 }
 
-/// HTML text, with the matches in `<mark>`.
-fn escape(highlighted: &str) -> String {
-    let mut html = String::with_capacity(highlighted.len() + 16);
-    for c in highlighted.chars() {
+/// What stands around a match until the rest is escaped. Random, so that no message can have it in it.
+struct Marks {
+    open: String,
+    close: String,
+}
+
+impl Marks {
+    fn new() -> Self {
+        let secret = Uuid::new_v4().simple();
+        Self { open: format!("\u{2}{secret}\u{2}"), close: format!("\u{3}{secret}\u{3}") }
+    }
+
+    /// HTML text, with the matches in `<mark>`.
+    fn to_html(&self, highlighted: &str) -> String {
+        let mut html = String::with_capacity(highlighted.len() + 16);
+        for (index, piece) in highlighted.split(&self.open).enumerate() {
+            if index > 0 {
+                html.push_str("<mark>");
+            }
+            match piece.split_once(&self.close) {
+                Some((matched, rest)) => {
+                    escape(matched, &mut html);
+                    html.push_str("</mark>");
+                    escape(rest, &mut html);
+                }
+                None => escape(piece, &mut html),
+            }
+        }
+        html
+    }
+}
+
+fn escape(text: &str, html: &mut String) {
+    for c in text.chars() {
         match c {
-            OPEN => html.push_str("<mark>"),
-            CLOSE => html.push_str("</mark>"),
             '&' => html.push_str("&amp;"),
             '<' => html.push_str("&lt;"),
             '>' => html.push_str("&gt;"),
@@ -177,5 +216,4 @@ fn escape(highlighted: &str) -> String {
             c => html.push(c),
         }
     }
-    html
 }

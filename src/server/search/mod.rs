@@ -1,6 +1,7 @@
 //! Search: an index of the stored messages, beside the store.
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
 mod fts5;
 mod query;

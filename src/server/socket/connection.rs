@@ -25,16 +25,22 @@ pub(super) async fn run(
     gateway: Arc<Gateway>,
     encoding: Encoding,
     identity: Option<Identity>,
-    unauthenticated: OwnedSemaphorePermit,
+    unauthenticated: Option<OwnedSemaphorePermit>,
 ) {
     let mut connection = Connection { socket, gateway, encoding };
-    if let Err(Ended::Closing(closing)) = connection.live(identity, unauthenticated).await {
-        tracing::debug!(code = closing.code, reason = %closing.reason, "closing a connection");
-        metrics::counter!("aula_closes_total", "reason" => reason_label(closing.code)).increment(1);
-        connection.close(closing).await;
+    match connection.live(identity, unauthenticated).await {
+        Ok(()) | Err(Ended::Gone) => {}
+        Err(Ended::Goodbye) => connection.answer_goodbye().await,
+        Err(Ended::Closing(closing)) => {
+            tracing::debug!(code = closing.code, reason = %closing.reason, "closing a connection");
+            metrics::counter!("aula_closes_total", "reason" => reason_label(closing.code)).increment(1);
+            connection.close(closing).await;
+        }
     }
 }
 
+/// The token was good for so long.
+const EXPIRED: Closing = Closing::new(1008, "the token has expired: log in or refresh");
 /// Timers can't be set for ever; a connection that lives this long may as well come back.
 const LONGEST_ALARM: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -48,6 +54,8 @@ struct Connection {
 enum Ended {
     /// The other side is gone.
     Gone,
+    /// The other side closes.
+    Goodbye,
     Closing(Closing),
 }
 
@@ -76,7 +84,7 @@ impl From<Malformed> for Ended {
 }
 
 impl Connection {
-    async fn live(&mut self, identity: Option<Identity>, permit: OwnedSemaphorePermit) -> Result<(), Ended> {
+    async fn live(&mut self, identity: Option<Identity>, permit: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
         let (identity, resume) = match identity {
             Some(identity) => (identity, Resume { reference: None, channels: Default::default() }),
             None => self.authenticate().await?,
@@ -85,7 +93,7 @@ impl Connection {
         drop(permit);
         let connected = match self.gateway.connect(identity, self.encoding).await {
             Ok(connected) => connected,
-            Err(error) => return Err(self.turn_away(error).await),
+            Err(error) => return Err(self.turn_away(Error { reference: resume.reference, ..error }).await),
         };
         let Connected { session, welcome, .. } = &connected;
         self.write(&mut vec![encode(welcome, self.encoding)], session).await?;
@@ -192,7 +200,7 @@ impl Connection {
                 () = &mut alarm => {
                     let now = Instant::now();
                     if now >= expires {
-                        return Err(Ended::Closing(Closing::new(1008, "the token has expired: log in or refresh")));
+                        return Err(Ended::Closing(EXPIRED));
                     }
                     if now.duration_since(last_heard) >= config.session.idle_timeout {
                         return Err(Ended::Closing(Closing::new(1008, "idle: nothing was heard, not even a pong")));
@@ -265,12 +273,29 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes what is in the outbox now. A wish to close stays there for [`Connection::talk`].
+    /// Writes what is in the outbox now, and ends the connection if that was its last: a long resume must not
+    /// outlive a revocation or the token.
     async fn drain(&mut self, session: &Session, frames: &mut Vec<WsMessage>) -> Result<(), Ended> {
-        if session.outbox.take(frames).as_ref() == Some(&SLOW_CONSUMER) {
+        let closing = session.outbox.take(frames);
+        if closing.as_ref() == Some(&SLOW_CONSUMER) {
             return Err(Ended::Closing(SLOW_CONSUMER));
         }
-        if frames.is_empty() { Ok(()) } else { self.write(frames, session).await }
+        if !frames.is_empty() {
+            self.write(frames, session).await?;
+        }
+        match closing {
+            Some(closing) => Err(Ended::Closing(closing)),
+            None if session.identity.expires_at <= Millis::now() => Err(Ended::Closing(EXPIRED)),
+            None => Ok(()),
+        }
+    }
+
+    /// The library has its answer ready, and writes it when it is asked to go on (RFC 6455 §5.5.1).
+    async fn answer_goodbye(mut self) {
+        let answer = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, answer).await.is_err() {
+            tracing::debug!("the answer to a close could not be written");
+        }
     }
 
     /// The closing handshake (RFC 6455 §7.1.2), for as long as the other side deserves.
@@ -298,8 +323,7 @@ fn decode(encoding: Encoding, frame: &WsMessage) -> Result<Option<Incoming>, End
         (Encoding::Msgpack, WsMessage::Text(_)) => {
             Err(Ended::Closing(Closing::new(1003, "aula.v1.msgpack has binary frames only")))
         }
-        // The library has answered the close already.
-        (_, WsMessage::Close(_)) => Err(Ended::Gone),
+        (_, WsMessage::Close(_)) => Err(Ended::Goodbye),
         (_, WsMessage::Ping(_) | WsMessage::Pong(_)) => Ok(None),
     }
 }

@@ -5,6 +5,7 @@ mod origin;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, FromRef, State};
@@ -111,9 +112,14 @@ async fn accept(
         Some(token) => Some(gateway.auth().authenticate(token).await.map_err(Problem::from)?),
         None => None,
     };
-    let permit = Arc::clone(&sockets.unauthenticated)
-        .try_acquire_owned()
-        .map_err(|_full| Problem::new(ErrorCode::Overloaded, "too many connections that have not authenticated"))?;
+    // Who has said who it is takes no place from those who have not.
+    let permit = match identity {
+        Some(_) => None,
+        None => Some(Arc::clone(&sockets.unauthenticated).try_acquire_owned().map_err(|_full| {
+            Problem::new(ErrorCode::Overloaded, "too many connections that have not authenticated")
+                .with_retry_after(Some(Duration::from_secs(1)))
+        })?),
+    };
     let gateway = Arc::clone(gateway);
     let token = sockets.connections.token();
     Ok(upgrade.on_upgrade(move |socket| async move {

@@ -8,6 +8,9 @@ mod error;
 pub mod holder;
 pub mod migrate;
 mod readers;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+pub(crate) mod testing;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -51,26 +54,9 @@ pub struct Database {
 
 struct Inner {
     path: PathBuf,
-    // Dropped in this order: the writer finishes what it was given while the readers still answer.
-    writer: Writer,
+    // Dropped in this order: the log is folded in by the last connection that closes, if that one may write.
     readers: Readers,
-    _closing: Closing,
-}
-
-/// Folds the log into the file when everything else is closed. SQLite does that with the last connection, but only if
-/// that one may write; the last ones here are the readers'.
-struct Closing(PathBuf);
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        let folded = connect(&self.0, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|connection| {
-            // A connection that has not looked into the file doesn't count as one of its last.
-            Ok(connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_row| Ok(()))?)
-        });
-        if let Err(error) = folded {
-            tracing::debug!(%error, "the write-ahead log stays beside the database; the next start reads it");
-        }
-    }
+    writer: Writer,
 }
 
 impl Database {
@@ -80,9 +66,7 @@ impl Database {
     pub fn open(path: &Path, options: &Options) -> Result<Self, DbError> {
         let writer = Writer::start(path, options)?;
         let readers = Readers::new(path, options.readers);
-        Ok(Self {
-            inner: Arc::new(Inner { path: path.to_owned(), writer, readers, _closing: Closing(path.to_owned()) }),
-        })
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), readers, writer }) })
     }
 
     pub fn path(&self) -> &Path {
@@ -112,8 +96,17 @@ impl Database {
         T: Send + 'static,
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.write_as(Admission::Internal, write).await
+    }
+
+    /// [`Database::write`] with another admission.
+    pub async fn write_as<T, F>(&self, admission: Admission, write: F) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (reply, outcome) = tokio::sync::oneshot::channel();
-        self.submit(Admission::Internal, write, move |result| {
+        self.submit(admission, write, move |result| {
             // The one who waited may have gone away; the write stands all the same.
             let _ = reply.send(result);
         })?;

@@ -11,14 +11,24 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint::Checkpoints;
 use super::{DbError, Options, connect};
 
-/// Whether a write may be refused when many wait.
+/// Whether a write may be refused when many wait, and whether somebody waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// From outside: refused with [`DbError::Overloaded`] when the queue is full.
     Bounded,
-    /// A consequence of work already admitted (a store, an acknowledgement), bounded by the prefetch window.
+    /// A consequence of work already admitted (a store), bounded by the prefetch window.
     Internal,
+    /// As [`Admission::Internal`], but no person waits for it (an acknowledgement, an index): it rides along with the
+    /// next transaction, and gets one of its own only when none comes within a moment.
+    Relaxed,
 }
+
+/// How long a relaxed write waits for company.
+const COMPANY: Duration = Duration::from_millis(10);
+
+/// Transactions begin at least this far apart. A lonely write is written at once; where writes come one after the
+/// other, each pays with a part of a millisecond for sharing an fsync with the next ones.
+const PACE: Duration = Duration::from_millis(1);
 
 /// What a finished transaction held, for metrics.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +91,8 @@ impl Writer {
         }
         let jobs = self.jobs.as_ref().ok_or(DbError::Closed)?;
         self.backlog.fetch_add(1, Ordering::Relaxed);
-        jobs.send(Box::new(Write { write, done, result: None })).map_err(|_gone| DbError::Closed)
+        jobs.send(Box::new(Write { write, done, result: None, relaxed: admission == Admission::Relaxed }))
+            .map_err(|_gone| DbError::Closed)
     }
 
     pub(super) fn observe(&self, observer: Observer) {
@@ -108,12 +119,14 @@ impl Drop for Writer {
 trait Job: Send {
     fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, outcome: Result<(), DbError>);
+    fn is_relaxed(&self) -> bool;
 }
 
 struct Write<T, F, D> {
     write: F,
     done: D,
     result: Option<T>,
+    relaxed: bool,
 }
 
 impl<T, F, D> Job for Write<T, F, D>
@@ -131,11 +144,16 @@ where
         let Self { done, result, .. } = *self;
         done(outcome.and_then(|()| result.ok_or(DbError::Closed)));
     }
+
+    fn is_relaxed(&self) -> bool {
+        self.relaxed
+    }
 }
 
 struct Loop {
-    connection: Connection,
+    // Dropped in this order, so that the writer's is the last connection.
     checkpoints: Checkpoints,
+    connection: Connection,
     waiting: Receiver<Box<dyn Job>>,
     backlog: Arc<AtomicUsize>,
     observers: Arc<Mutex<Vec<Observer>>>,
@@ -158,10 +176,19 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 impl Loop {
     fn run(mut self) {
         let mut last_poll = Instant::now();
+        let mut last_began: Option<Instant> = None;
         let mut batch = Vec::new();
         loop {
             match self.waiting.recv_timeout(self.poll_interval) {
-                Ok(job) => self.write_all_that_waits(job, &mut batch),
+                Ok(job) => {
+                    batch.push(job);
+                    self.wait_for_company(&mut batch);
+                    // Asleep and not receiving: nobody has to wake this thread for each write that joins.
+                    let since = last_began.map_or(PACE, |began| began.elapsed());
+                    thread::sleep(PACE.saturating_sub(since));
+                    last_began = Some(Instant::now());
+                    self.write_all_that_waits(&mut batch);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -172,10 +199,22 @@ impl Loop {
         }
     }
 
+    /// While there are only relaxed writes, waits a moment for one that is not.
+    fn wait_for_company(&self, batch: &mut Vec<Box<dyn Job>>) {
+        let patience = Instant::now() + COMPANY;
+        while batch.len() < self.max_batch && batch.last().is_some_and(|job| job.is_relaxed()) {
+            let left = patience.saturating_duration_since(Instant::now());
+            match self.waiting.recv_timeout(left) {
+                Ok(job) => batch.push(job),
+                Err(_nobody_came) => return,
+            }
+        }
+    }
+
     /// One transaction, one fsync, for everything that is there by the time it is written.
-    fn write_all_that_waits(&mut self, first: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
+    fn write_all_that_waits(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let started = Instant::now();
-        let outcome = self.group_commit(first, batch);
+        let outcome = self.group_commit(batch);
         let written = Written { writes: batch.len(), took: started.elapsed() };
         match outcome {
             Ok(()) => {
@@ -219,8 +258,7 @@ impl Loop {
         }
     }
 
-    fn group_commit(&mut self, first: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) -> Result<(), DbError> {
-        batch.push(first);
+    fn group_commit(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Result<(), DbError> {
         let transaction = Transaction::begin(&self.connection)?;
         let mut applied = 0;
         loop {

@@ -1,6 +1,7 @@
 //! Stage 5: the stored log of each channel, its members and their watermarks.
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
 mod sqlite;
 
@@ -69,7 +70,7 @@ pub struct ChannelBatch {
     pub channel: ChannelId,
     /// Set in the batch that makes the channel.
     pub create: Option<NewChannel>,
-    /// Ascending without holes, beginning right after the stored head; may be empty.
+    /// Ascending without holes, beginning at the latest right after the stored head; may be empty.
     pub entries: Vec<Arc<Message>>,
     /// Members who are new, or whose role or watermarks changed.
     pub members: Vec<(Username, Member)>,
@@ -97,6 +98,7 @@ pub enum Page {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Membership {
     pub channel: ChannelInfo,
+    /// The newest moment of its entries.
     pub last_at: Millis,
     pub delivered_seq: Seq,
     pub read_seq: Seq,
@@ -113,7 +115,12 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a batch atomically and durably. Storing again what is there already (the same ids at the same seqs)
     /// changes nothing and succeeds; watermarks never go back.
     ///
-    /// Errors: [`StoreError::Conflict`] if another entry has one of the seqs or of the client_ids;
+    /// Members come, go and change roles only in a batch that also brings an entry that is new: a batch without one,
+    /// such as the late write of an owner that was paused, raises the watermarks of those who are still members
+    /// since the same `joined_seq`, and brings nobody back.
+    ///
+    /// Errors: [`StoreError::Conflict`] if another entry has one of the seqs or of the (sender, client_id)s, if the
+    /// entries would leave a hole, or if there is no such channel and the batch does not make it;
     /// [`StoreError::Unavailable`].
     async fn append(&self, batch: Arc<ChannelBatch>) -> Result<(), StoreError>;
 

@@ -1,6 +1,6 @@
 pub(crate) mod columns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -47,7 +47,12 @@ pub(crate) fn key(connection: &Connection, id: ChannelId) -> rusqlite::Result<Op
 #[async_trait]
 impl Store for SqliteStore {
     async fn channel(&self, id: ChannelId) -> Result<Option<ChannelState>, StoreError> {
-        self.read(move |connection| read_channel(connection, id)).await
+        // One picture: a batch that comes between the head and the members must not tear them apart.
+        self.read(move |connection| {
+            let snapshot = connection.transaction()?;
+            read_channel(&snapshot, id)
+        })
+        .await
     }
 
     async fn append(&self, batch: Arc<ChannelBatch>) -> Result<(), StoreError> {
@@ -89,6 +94,7 @@ impl Store for SqliteStore {
     async fn channels_of(&self, user: &Username, offset: usize, limit: usize) -> Result<Vec<Membership>, StoreError> {
         let user = user.clone();
         self.read(move |connection| {
+            let connection = connection.transaction()?;
             let mut memberships = connection.prepare_cached(
                 "SELECT c.channel, c.channel_id, c.kind, c.name, c.last_seq, c.last_at,
                         u.delivered_seq, u.read_seq, c.delivered_by_all, c.read_by_all
@@ -97,11 +103,11 @@ impl Store for SqliteStore {
                  JOIN users_by_channel u ON u.channel = b.channel AND u.username = b.username
                  WHERE b.username = ?1 ORDER BY c.last_at DESC, c.channel DESC LIMIT ?2 OFFSET ?3",
             )?;
-            let mut rows = memberships.query(params![user.as_str(), limit as i64, offset as i64])?;
+            let mut rows = memberships.query(params![user.as_str(), count(limit), count(offset)])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 let key = row.get(0)?;
-                let (members, member_count) = listed_members(connection, key)?;
+                let (members, member_count) = listed_members(&connection, key)?;
                 found.push(Membership {
                     channel: ChannelInfo {
                         id: ChannelId(row.get(1)?),
@@ -169,6 +175,9 @@ fn read_channel(connection: &Connection, id: ChannelId) -> rusqlite::Result<Opti
 /// `false`, with nothing changed, if the log is not what the batch was made for.
 fn append(connection: &Connection, batch: &ChannelBatch) -> rusqlite::Result<bool> {
     let Some(Head { key, last_seq }) = head(connection, batch)? else { return Ok(false) };
+    if !is_dense(&batch.entries) || has_repeats(&batch.entries) {
+        return Ok(false);
+    }
     // Checked before anything is written, because a refusal must leave no trace in the shared transaction.
     for entry in &batch.entries {
         if !fits(connection, key, last_seq, entry)? {
@@ -179,6 +188,7 @@ fn append(connection: &Connection, batch: &ChannelBatch) -> rusqlite::Result<boo
     if fresh.clone().next().is_some_and(|first| first.seq != last_seq + 1) {
         return Ok(false);
     }
+    let is_news = key.is_none() || fresh.clone().next().is_some();
     let key = match key {
         Some(key) => key,
         None => match &batch.create {
@@ -202,7 +212,9 @@ fn append(connection: &Connection, batch: &ChannelBatch) -> rusqlite::Result<boo
             entry.at.0
         ])?;
     }
-    let (head_seq, head_at) = batch.entries.last().map_or((last_seq, i64::MIN), |entry| (entry.seq, entry.at.0));
+    let head_seq = batch.entries.last().map_or(last_seq, |entry| entry.seq);
+    // The newest of all, not the last: it must not depend on how the entries were cut into batches.
+    let head_at = batch.entries.iter().map(|entry| entry.at.0).max().unwrap_or(i64::MIN);
     connection
         .prepare_cached(
             "UPDATE channels SET last_seq = max(last_seq, ?2), last_at = max(last_at, ?3),
@@ -210,8 +222,23 @@ fn append(connection: &Connection, batch: &ChannelBatch) -> rusqlite::Result<boo
              WHERE channel = ?1",
         )?
         .execute(params![key, head_seq as i64, head_at, batch.delivered_by_all as i64, batch.read_by_all as i64])?;
-    write_members(connection, key, batch)?;
+    if is_news {
+        write_members(connection, key, batch)?;
+    } else {
+        raise_watermarks(connection, key, batch)?;
+    }
     Ok(true)
+}
+
+fn is_dense(entries: &[Arc<Message>]) -> bool {
+    entries.first().is_none_or(|first| first.seq > 0)
+        && entries.windows(2).all(|pair| pair[0].seq.checked_add(1) == Some(pair[1].seq))
+}
+
+/// Whether two of the entries are one send.
+fn has_repeats(entries: &[Arc<Message>]) -> bool {
+    let mut seen = HashSet::with_capacity(entries.len());
+    entries.len() > 1 && !entries.iter().all(|entry| seen.insert((entry.client_id, &entry.sender)))
 }
 
 struct Head {
@@ -294,6 +321,19 @@ fn write_members(connection: &Connection, key: i64, batch: &ChannelBatch) -> rus
     Ok(())
 }
 
+/// What a batch without news may do: its members may have left, or left and come back, since it was made.
+fn raise_watermarks(connection: &Connection, key: i64, batch: &ChannelBatch) -> rusqlite::Result<()> {
+    let mut raise = connection.prepare_cached(
+        "UPDATE users_by_channel SET delivered_seq = max(delivered_seq, ?4), read_seq = max(read_seq, ?5)
+         WHERE channel = ?1 AND username = ?2 AND joined_seq = ?3",
+    )?;
+    for (user, member) in &batch.members {
+        let Member { joined_seq, delivered, read, .. } = *member;
+        raise.execute(params![key, user.as_str(), joined_seq as i64, delivered as i64, read as i64])?;
+    }
+    Ok(())
+}
+
 fn read_messages(
     connection: &Connection,
     id: ChannelId,
@@ -316,7 +356,7 @@ fn read_messages(
         }
     };
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![key, bound, limit as i64], |row| {
+    let rows = statement.query_map(params![key, bound, count(limit)], |row| {
         Ok(Message {
             channel: id,
             seq: seq(row, 0)?,
@@ -333,6 +373,11 @@ fn read_messages(
         messages.reverse();
     }
     Ok(messages)
+}
+
+/// For LIMIT and OFFSET, to which a negative number means none.
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn listed_members(connection: &Connection, key: i64) -> rusqlite::Result<(Vec<Username>, usize)> {

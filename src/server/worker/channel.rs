@@ -3,17 +3,25 @@
 //! Nothing here waits. The same tasks in the same order from the same stored state make the same entries, which is
 //! what makes a crash harmless.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;
+
+mod members;
+mod watermarks;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use self::watermarks::raise_watermarks;
 use super::WorkerOptions;
 use super::window::Window;
-use crate::message::{Change, ChannelId, ChannelKind, Kind, Message, Role, Seq, Username};
+use crate::message::{ChannelId, Message, Seq, Username};
 use crate::server::events::Event;
-use crate::server::queue::{ChangeTask, CreateTask, Origin, ReceiptsTask, SendTask, Tag, Task};
-use crate::server::store::{ChannelBatch, ChannelState, Member, NewChannel};
+use crate::server::queue::{IndexTask, SendTask, Tag, Task};
+use crate::server::store::{ChannelBatch, ChannelState, NewChannel};
 use crate::wire::ErrorCode;
 
 /// Entries in one flush, at most: bounds the size of a store's atomic batch.
@@ -39,7 +47,7 @@ pub(super) struct Waiting {
     pub(super) task: Task,
     /// It may be in the store already.
     pub(super) look_up: bool,
-    /// An earlier owner may have died in the middle of it.
+    /// An earlier owner may have begun with it.
     pub(super) redelivered: bool,
 }
 
@@ -67,10 +75,10 @@ struct Pending {
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) events: Vec<Event>,
+    /// Stored by an owner that may have died before it asked for their indexing.
+    pub(super) to_index: Vec<IndexTask>,
     /// Tasks that need nothing stored.
     pub(super) settled: Vec<Tag>,
-    /// Entries that an earlier owner stored, perhaps without living to ask for their indexing.
-    pub(super) unindexed: Vec<(ChannelId, Seq)>,
 }
 
 /// One flush.
@@ -142,11 +150,8 @@ impl Channel {
                     },
                 },
             };
-            let Some(Waiting { tag, task, redelivered, .. }) = self.waiting.pop_front() else { return };
-            if redelivered && let Some(seq) = repeat_of {
-                effects.unindexed.push((self.id, seq));
-            }
-            self.take_turn(tag, task, repeat_of, window, options, effects);
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            self.take_turn(waiting, repeat_of, window, options, effects);
         }
         // Nobody waits any more who could ask for these.
         self.found.clear();
@@ -154,18 +159,18 @@ impl Channel {
 
     fn take_turn(
         &mut self,
-        tag: Tag,
-        task: Task,
+        waiting: Waiting,
         repeat_of: Option<Seq>,
         window: &mut Window,
         options: &WorkerOptions,
         effects: &mut Effects,
     ) {
+        let Waiting { tag, task, redelivered, .. } = waiting;
         let needs_store = match task {
-            Task::Send(send) => self.send(send, repeat_of, window, effects),
-            Task::Create(create) => self.create(create, effects),
+            Task::Send(send) => self.send(send, repeat_of, redelivered, window, effects),
+            Task::Create(create) => self.create(create, repeat_of, window, effects),
             Task::Change(change) => self.change(change, repeat_of, window, options, effects),
-            Task::Receipts(receipts) => self.receipts(&receipts),
+            Task::Receipts(receipts) => self.receipts(&receipts, redelivered, effects),
             // Never in a lane of db_tasks; whoever put it there gets nothing for it.
             Task::Index(_) => false,
         };
@@ -177,12 +182,22 @@ impl Channel {
     }
 
     /// Whether something must be stored before the task is done; so for all that follow.
-    fn send(&mut self, send: SendTask, repeat_of: Option<Seq>, window: &mut Window, effects: &mut Effects) -> bool {
+    fn send(
+        &mut self,
+        send: SendTask,
+        repeat_of: Option<Seq>,
+        redelivered: bool,
+        window: &mut Window,
+        effects: &mut Effects,
+    ) -> bool {
         let SendTask { channel, client_id, .. } = send;
         if let Some(seq) = repeat_of {
             // Not stored yet: the first attempt's own `persisted` is still to come, and goes to the same sockets.
             if seq <= self.stored_seq {
                 effects.events.push(Event::Persisted { channel, seq, sender: send.sender, client_id });
+                if redelivered {
+                    index_again(&mut effects.to_index, channel, seq);
+                }
             }
             return false;
         }
@@ -199,142 +214,13 @@ impl Channel {
         true
     }
 
-    fn create(&mut self, create: CreateTask, effects: &mut Effects) -> bool {
-        let CreateTask { channel, id, kind, name, members, at, origin } = create;
-        let Some(creator) = members.first().cloned() else { return false };
-        if let Loaded::Present(state) = &self.loaded {
-            // Asked for again, or done again: the requester alone is told, unless it has left since.
-            if state.members.contains_key(&creator) {
-                let info = state.info(channel);
-                let joined_seq = state.members.get(&creator).map_or(1, |member| member.joined_seq);
-                let joined = Event::Joined { channel: info, joined: vec![creator], joined_seq, origin: Some(origin) };
-                effects.events.push(joined);
-            }
-            return false;
-        }
-        let role = |user: &Username| match kind {
-            ChannelKind::Direct => Role::Owner,
-            ChannelKind::Group if *user == creator => Role::Owner,
-            ChannelKind::Group => Role::Member,
-        };
-        let joined = members
-            .iter()
-            .map(|user| (user.clone(), Member { role: role(user), joined_seq: 1, delivered: 0, read: 0 }))
-            .collect();
-        self.loaded = Loaded::Present(ChannelState {
-            kind,
-            name: name.clone(),
-            last_seq: 0,
-            members: joined,
-            delivered_by_all: 0,
-            read_by_all: 0,
-        });
-        self.pending.create = Some(NewChannel { kind, name });
-        self.pending.dirty.extend(members.iter().cloned());
-        let body = Change::Created { members: members.clone() }.to_body();
-        let entry = |seq| Message { channel, seq, id, sender: creator, client_id: id, kind: Kind::System, body, at };
-        self.append(entry, effects);
-        if let Some(info) = self.state().map(|state| state.info(channel)) {
-            let origin = Some(origin);
-            self.pending.afterwards.push(Event::Joined { channel: info, joined: members, joined_seq: 1, origin });
-        }
-        true
-    }
-
-    fn change(
-        &mut self,
-        change: ChangeTask,
-        repeat_of: Option<Seq>,
-        window: &mut Window,
-        options: &WorkerOptions,
-        effects: &mut Effects,
-    ) -> bool {
-        let ChangeTask { channel, id, by, add, remove, at, origin } = change;
-        if let Err((code, message)) = self.may_change(&by, &add, &remove, options) {
-            // A repeat whose first run took effect may well not be possible any more.
-            if repeat_of.is_none() {
-                effects.events.push(Event::Refused { origin, code, message });
-            }
-            return false;
-        }
-        let Loaded::Present(state) = &mut self.loaded else { return false };
-        let added: Vec<Username> = add.into_iter().filter(|user| !state.members.contains_key(user)).collect();
-        let removed: Vec<Username> = remove.into_iter().filter(|user| state.members.contains_key(user)).collect();
-        if repeat_of.is_some() || (added.is_empty() && removed.is_empty()) {
-            let (seq, info) = (state.last_seq, state.info(channel));
-            effects.events.push(members_changed(info, seq, Vec::new(), Vec::new(), by, origin));
-            return false;
-        }
-        let seq = state.last_seq + 1;
-        for user in &added {
-            // Everything before the entry that adds it counts as seen: it was not there.
-            let member = Member { role: Role::Member, joined_seq: seq, delivered: seq - 1, read: seq - 1 };
-            state.members.insert(user.clone(), member);
-        }
-        for user in &removed {
-            state.members.remove(user);
-        }
-        let heir = heir(state);
-        self.pending.dirty.extend(added.iter().chain(&removed).cloned().chain(heir));
-        let body = if removed.is_empty() {
-            Change::Added { members: added.clone() }.to_body()
-        } else {
-            Change::Removed { members: removed.clone() }.to_body()
-        };
-        let sender = by.clone();
-        let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
-        self.append(entry, effects);
-        window.insert(channel, &by, id, seq);
-        if let Some(info) = self.state().map(|state| state.info(channel)) {
-            if !added.is_empty() {
-                let (channel, joined) = (info.clone(), added.clone());
-                self.pending.afterwards.push(Event::Joined { channel, joined, joined_seq: seq, origin: None });
-            }
-            self.pending.afterwards.push(members_changed(info, seq, added, removed, by, origin));
-        }
-        true
-    }
-
-    fn may_change(
-        &self,
-        by: &Username,
-        add: &[Username],
-        remove: &[Username],
-        options: &WorkerOptions,
-    ) -> Result<(), (ErrorCode, String)> {
-        let Some((state, member)) = self.state().and_then(|state| Some((state, state.members.get(by)?))) else {
-            return Err((ErrorCode::NotAMember, "not a member of this channel".into()));
-        };
-        if state.kind == ChannelKind::Direct {
-            return Err((ErrorCode::Conflict, "a direct channel always has the same two members".into()));
-        }
-        if member.role != Role::Owner && remove.iter().any(|user| user != by) {
-            return Err((ErrorCode::Forbidden, "only an owner of the channel removes others".into()));
-        }
-        let coming = add.iter().filter(|user| !state.members.contains_key(user)).count();
-        if state.members.len() + coming > options.max_members {
-            return Err((ErrorCode::TooLarge, format!("a channel has at most {} members", options.max_members)));
-        }
-        Ok(())
-    }
-
-    fn receipts(&mut self, receipts: &ReceiptsTask) -> bool {
-        let Loaded::Present(state) = &mut self.loaded else { return false };
-        let head = state.last_seq;
-        let mut raised = false;
-        for (user, delivered, read) in &receipts.marks {
-            let Some(member) = state.members.get_mut(user) else { continue };
-            // What is read has been delivered.
-            let delivered = (*delivered).max(*read).min(head);
-            let read = (*read).min(head);
-            if delivered > member.delivered || read > member.read {
-                member.delivered = member.delivered.max(delivered);
-                member.read = member.read.max(read);
-                self.pending.dirty.insert(user.clone());
-                raised = true;
-            }
-        }
-        raised
+    /// Says at once what was decided, if all that was decided is stored; else when it is. Whether that must be waited
+    /// for.
+    fn say_once_stored(&mut self, events: impl IntoIterator<Item = Event>, effects: &mut Effects) -> bool {
+        let is_stored = !self.flushing && self.pending.tags.is_empty();
+        let said = if is_stored { &mut effects.events } else { &mut self.pending.afterwards };
+        said.extend(events);
+        !is_stored
     }
 
     fn append(&mut self, entry: impl FnOnce(Seq) -> Message, effects: &mut Effects) -> Seq {
@@ -403,45 +289,15 @@ fn identity(task: &Task) -> Option<(&Username, Uuid)> {
     match task {
         Task::Send(send) => Some((&send.sender, send.client_id)),
         Task::Change(change) => Some((&change.by, change.id)),
-        Task::Create(_) | Task::Receipts(_) | Task::Index(_) => None,
+        Task::Create(create) => create.members.first().map(|creator| (creator, create.id)),
+        Task::Receipts(_) | Task::Index(_) => None,
     }
 }
 
-fn members_changed(
-    channel: crate::wire::frame::ChannelInfo,
-    seq: Seq,
-    added: Vec<Username>,
-    removed: Vec<Username>,
-    by: Username,
-    origin: Origin,
-) -> Event {
-    Event::MembersChanged { channel, seq, added, removed, by, origin: Some(origin) }
-}
-
-/// A group that its last owner left goes to the member who has been there longest.
-fn heir(state: &mut ChannelState) -> Option<Username> {
-    if state.members.values().any(|member| member.role == Role::Owner) {
-        return None;
+/// One task for entries that follow each other.
+fn index_again(tasks: &mut Vec<IndexTask>, channel: ChannelId, seq: Seq) {
+    match tasks.last_mut() {
+        Some(last) if last.channel == channel && last.last + 1 == seq => last.last = seq,
+        _ => tasks.push(IndexTask { channel, first: seq, last: seq }),
     }
-    let (user, member) = state.members.iter_mut().min_by_key(|(_, member)| member.joined_seq)?;
-    member.role = Role::Owner;
-    Some(user.clone())
-}
-
-/// The minimum over the members, if it has risen. Not worked out for large channels: it is a walk over all members,
-/// and one who is away would hold it back for ever.
-fn raise_watermarks(id: ChannelId, state: &mut ChannelState, options: &WorkerOptions) -> Option<Event> {
-    if state.members.is_empty() || state.members.len() > options.max_receipt_members {
-        return None;
-    }
-    let lowest = |mark: fn(&Member) -> Seq| state.members.values().map(mark).min().unwrap_or(0);
-    let (delivered, read) = (lowest(|member| member.delivered), lowest(|member| member.read));
-    let risen = |new: Seq, old: Seq| (new > old).then_some(new);
-    let (delivered, read) = (risen(delivered, state.delivered_by_all), risen(read, state.read_by_all));
-    if delivered.is_none() && read.is_none() {
-        return None;
-    }
-    state.delivered_by_all = delivered.unwrap_or(state.delivered_by_all);
-    state.read_by_all = read.unwrap_or(state.read_by_all);
-    Some(Event::Watermarks { channel: id, delivered, read })
 }

@@ -4,13 +4,12 @@ use futures_util::future::join_all;
 
 use super::channel::Flush;
 use super::{Backoff, Stages};
-use crate::message::{ChannelId, Seq};
 use crate::server::events::Event;
 use crate::server::queue::{Family, IndexTask, Lane, Tag, Task, enqueue_confirmed};
 use crate::server::store::{ChannelBatch, StoreError};
 
-/// Stores a flush, then says so, then asks for its indexing: only when all of that is certain may its tasks be
-/// acknowledged. Tries until it succeeds.
+/// Stores a flush, then says so. Its tasks may be acknowledged when its indexing has been asked for, too
+/// ([`index`]); the channel's next flush need not wait for that. Tries until it succeeds.
 ///
 /// Errors: [`StoreError::Conflict`] alone.
 pub(super) async fn run(stages: Stages, flush: Flush) -> Result<(Arc<ChannelBatch>, Vec<Tag>), StoreError> {
@@ -30,8 +29,17 @@ pub(super) async fn run(stages: Stages, flush: Flush) -> Result<(Arc<ChannelBatc
     }
     crate::crash_point!("after_store_before_ack");
     publish(&stages, afterwards).await;
-    index(&stages, &batch).await;
     Ok((batch, tags))
+}
+
+/// What of a stored batch is to be indexed.
+pub(super) fn to_index(batch: &ChannelBatch) -> Vec<IndexTask> {
+    match (batch.entries.first(), batch.entries.last()) {
+        (Some(first), Some(last)) => {
+            vec![IndexTask { channel: batch.channel, first: first.seq, last: last.seq }]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Publishes until the bus has taken the events.
@@ -47,21 +55,16 @@ pub(super) async fn publish(stages: &Stages, events: Vec<Event>) {
     }
 }
 
-async fn index(stages: &Stages, batch: &ChannelBatch) {
-    let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) else { return };
-    queue_index(stages, IndexTask { channel: batch.channel, first: first.seq, last: last.seq }).await;
-}
-
-/// Asks for the indexing of entries that may have been asked for already: indexing twice changes nothing.
-pub(super) async fn index_again(stages: &Stages, entries: Vec<(ChannelId, Seq)>) {
-    let tasks = entries.into_iter().map(|(channel, seq)| IndexTask { channel, first: seq, last: seq });
+/// Asks for the indexing of stored entries until the queue has taken all of it.
+pub(super) async fn index(stages: &Stages, tasks: Vec<IndexTask>) {
     // Together: they share a commit.
-    join_all(tasks.map(|task| queue_index(stages, task))).await;
+    join_all(tasks.into_iter().map(|task| queue_index(stages, task))).await;
 }
 
 async fn queue_index(stages: &Stages, task: IndexTask) {
     let channel = task.channel;
-    let payload = match Task::Index(task).encode() {
+    let task = Task::Index(task);
+    let payload = match task.encode() {
         Ok(payload) => payload,
         Err(error) => {
             tracing::error!(%error, %channel, "an index task can't be encoded");

@@ -11,10 +11,10 @@ use crate::server::store::Page;
 /// Index tasks taken at once.
 const BATCH: usize = 256;
 /// Entries written to the index at once: bounds how long one write holds up the others.
-const PAGE: usize = 256;
+const PAGE: usize = 100;
 /// A pause after a batch lets the next one grow: an index is written more cheaply in larger pieces, and nobody waits
 /// for it. A lane that has more than a batch is behind, and gets no pause.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Makes stored entries findable until `stop`.
 pub(super) async fn run(

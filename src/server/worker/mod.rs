@@ -4,6 +4,9 @@ mod channel;
 mod flush;
 mod indexer;
 mod owner;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;
 mod window;
 
 use std::sync::Arc;
@@ -36,7 +39,10 @@ pub struct WorkerOptions {
     pub max_receipt_members: usize,
     /// Recent `client_id`s that an owner remembers.
     pub dedup_window: usize,
-    /// How long after taking a lane every send is looked up in the store.
+    /// Look every send up that the window doesn't know, and not only those that may be repeats: right for a store
+    /// where that is a read of a local index.
+    pub always_look_up: bool,
+    /// Otherwise, how long after taking a lane every send is looked up.
     pub takeover: Duration,
     /// Channels whose state an owner keeps, at most; more are read again when needed.
     pub cached_channels: usize,

@@ -11,7 +11,7 @@ use super::channel::{Channel, Effects, Loaded, Waiting};
 use super::window::Window;
 use super::{Backoff, Stages, Stopped, WorkerOptions, flush};
 use crate::message::{ChannelId, Seq, Username};
-use crate::server::queue::{Consumer, Delivery, Tag, Task};
+use crate::server::queue::{Consumer, Delivery, IndexTask, Tag, Task};
 use crate::server::store::{ChannelBatch, ChannelState, StoreError};
 
 /// Tasks taken from the lane at once.
@@ -65,12 +65,13 @@ enum Done {
     Loaded(ChannelId, Option<ChannelState>),
     Found(ChannelId, Vec<((Username, Uuid), Option<Seq>)>),
     Flushed(Result<(Arc<ChannelBatch>, Vec<Tag>), StoreError>),
+    Settled(Vec<Tag>),
 }
 
 impl Owner<'_> {
     /// Puts each task in its channel's line.
     async fn accept(&mut self, deliveries: Vec<Delivery>) -> Result<BTreeSet<ChannelId>, Stopped> {
-        let look_all_up = self.since.elapsed() < self.options.takeover;
+        let look_all_up = self.options.always_look_up || self.since.elapsed() < self.options.takeover;
         let mut touched = BTreeSet::new();
         for Delivery { tag, payload, redelivered } in deliveries {
             let task = match Task::decode(&payload) {
@@ -108,11 +109,15 @@ impl Owner<'_> {
             }
             Done::Flushed(outcome) => {
                 let (batch, tags) = outcome.map_err(Stopped::Conflict)?;
-                self.consumer.acknowledge(&tags);
+                self.settle(flush::to_index(&batch), tags);
                 if let Some(channel) = self.channels.get_mut(&batch.channel) {
                     channel.flushed(&batch);
                 }
                 batch.channel
+            }
+            Done::Settled(tags) => {
+                self.consumer.acknowledge(&tags);
+                return Ok(BTreeSet::new());
             }
         };
         Ok(BTreeSet::from([id]))
@@ -140,9 +145,8 @@ impl Owner<'_> {
         }
         // Live delivery first: it waits for no disk.
         flush::publish(self.stages, effects.events).await;
-        flush::index_again(self.stages, effects.unindexed).await;
-        if !effects.settled.is_empty() {
-            self.consumer.acknowledge(&effects.settled);
+        if !effects.settled.is_empty() || !effects.to_index.is_empty() {
+            self.settle(effects.to_index, effects.settled);
         }
         for id in touched {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
@@ -152,6 +156,19 @@ impl Owner<'_> {
             }
         }
         self.forget_idle_channels();
+    }
+
+    /// Acknowledges what is done but for its indexing, when that has been asked for.
+    fn settle(&mut self, to_index: Vec<IndexTask>, tags: Vec<Tag>) {
+        if to_index.is_empty() {
+            self.consumer.acknowledge(&tags);
+            return;
+        }
+        let stages = self.stages.clone();
+        self.under_way.push(Box::pin(async move {
+            flush::index(&stages, to_index).await;
+            Done::Settled(tags)
+        }));
     }
 
     /// Halves the cache when it is full.

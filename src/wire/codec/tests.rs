@@ -83,7 +83,7 @@ fn bytes_that_are_no_frame_are_malformed() {
     let mut nested = vec![0x82, 0xa2, b'o', b'p', 0xa4, b'p', b'i', b'n', b'g', 0xa1, b'x'];
     nested.extend(std::iter::repeat_n(0x91, 10_000));
     nested.push(0xc0);
-    for bytes in [four_gib_text.as_slice(), &four_gib_map, &nested, b""] {
+    for bytes in [four_gib_text.as_slice(), &four_gib_map, &nested, b"", b"\xc1"] {
         assert!(decode_msgpack(bytes).is_err(), "{:?}", &bytes[..bytes.len().min(12)]);
     }
     let mut trailing = msgpack(&json!({"op":"ping"}));

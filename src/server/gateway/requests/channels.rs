@@ -1,21 +1,23 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{Gateway, Refusal, Session, queued};
 use crate::message::{ChannelId, ChannelKind, Millis, Role, Username};
 use crate::server::auth::AccountsError;
-use crate::server::queue::{ChangeTask, CreateTask, Family, Lane, Origin, Task, enqueue_confirmed};
+use crate::server::queue::{ChangeTask, CreateTask, Family, Lane, Origin, QueueError, Task};
 use crate::wire::request::CreateChannel;
 use crate::wire::{ErrorCode, Frame};
 
 impl Gateway {
     pub(super) async fn create_channel(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         reference: Option<u64>,
         create: CreateChannel,
-    ) -> Result<Frame, Refusal> {
+    ) -> Result<Option<Frame>, Refusal> {
         let CreateChannel { kind, name, members: others } = create;
         let me = session.username().clone();
         let mut members = vec![me.clone()];
@@ -34,8 +36,7 @@ impl Gateway {
         }
         let origin = Origin { session: session.id, reference };
         let task = CreateTask { channel, id: Uuid::now_v7(), kind, name, members, at: Millis::now(), origin };
-        self.queue_task(Task::Create(task)).await?;
-        Ok(queued(reference, channel))
+        self.queue_task(Task::Create(task), session, reference).await
     }
 
     fn group(&self, members: &[Username], name: Option<&str>) -> Result<ChannelId, Refusal> {
@@ -79,12 +80,12 @@ impl Gateway {
     /// Checks what can be checked now; the owner checks again when the change's turn comes.
     pub(super) async fn change_members(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         reference: Option<u64>,
         channel: ChannelId,
         add: Vec<Username>,
         remove: Vec<Username>,
-    ) -> Result<Frame, Refusal> {
+    ) -> Result<Option<Frame>, Refusal> {
         let me = session.username();
         if session.room(channel).is_none() {
             return Err(Refusal::not_a_member());
@@ -109,15 +110,31 @@ impl Gateway {
         let origin = Origin { session: session.id, reference };
         let (id, by) = (Uuid::now_v7(), me.clone());
         let task = ChangeTask { channel, id, by, add, remove, at: Millis::now(), origin };
-        self.queue_task(Task::Change(task)).await?;
-        Ok(queued(reference, channel))
+        self.queue_task(Task::Change(task), session, reference).await
     }
 
-    async fn queue_task(&self, task: Task) -> Result<(), Refusal> {
+    /// The confirm itself puts the reply into the outbox, so that it is there before what comes of the task.
+    async fn queue_task(
+        &self,
+        task: Task,
+        session: &Arc<Session>,
+        reference: Option<u64>,
+    ) -> Result<Option<Frame>, Refusal> {
+        let channel = task.partition_key();
         let payload = task.encode().map_err(|error| Refusal::new(ErrorCode::TooLarge, error.to_string()))?;
-        let shard = task.partition_key().shard(self.queue.shards(Family::DbTasks));
-        let lane = Lane { family: Family::DbTasks, shard };
-        enqueue_confirmed(self.queue.as_ref(), lane, payload).await.map_err(Refusal::from)
+        let shard = channel.shard(self.queue.shards(Family::DbTasks));
+        let (tell, outcome) = oneshot::channel();
+        let session = Arc::clone(session);
+        let confirm = move |result: Result<(), QueueError>| {
+            if result.is_ok() {
+                session.push(&queued(reference, channel));
+            }
+            // The one who waits is gone only with the whole server.
+            let _ = tell.send(result);
+        };
+        self.queue.enqueue(Lane { family: Family::DbTasks, shard }, payload, Box::new(confirm))?;
+        outcome.await.unwrap_or(Err(QueueError::Closed))?;
+        Ok(None)
     }
 }
 

@@ -35,13 +35,23 @@ impl Gateway {
         session: &Session,
         reference: Option<u64>,
         history: History,
-    ) -> Result<Frame, Refusal> {
+    ) -> Result<Option<Frame>, Refusal> {
         let room = session.room(history.channel).ok_or_else(Refusal::not_a_member)?;
         let (page, limit) = history_page(history.before, history.after, history.limit)
             .map_err(|wrong| Refusal::new(ErrorCode::Invalid, wrong))?;
         let (messages, more) = self.page(&room, page, limit).await?;
+        // Removed while it was read, it may hold what came after (promise P11). Where another process writes the
+        // log, the store may know of that before this one does.
+        let is_ahead = messages.last().is_some_and(|last| last.seq > room.last_seq());
+        let user = session.username();
+        if is_ahead && self.store.role(history.channel, user).await?.is_none() {
+            return Err(Refusal::not_a_member());
+        }
+        if session.room(history.channel).is_none() {
+            return Err(Refusal::not_a_member());
+        }
         let (messages, more) = (Some(messages), Some(more));
-        Ok(Frame::Ok(Reply { reference, channel: Some(history.channel), messages, more, ..Reply::default() }))
+        Ok(Some(Frame::Ok(Reply { reference, channel: Some(history.channel), messages, more, ..Reply::default() })))
     }
 }
 

@@ -15,7 +15,7 @@ impl Gateway {
         session: &Session,
         reference: Option<u64>,
         search: Search,
-    ) -> Result<Frame, Refusal> {
+    ) -> Result<Option<Frame>, Refusal> {
         let Search { query, channel, from, before, after, limit, cursor } = search;
         if !self.config.features.search {
             return Err(Refusal::new(ErrorCode::Forbidden, "search is switched off on this server"));
@@ -30,7 +30,7 @@ impl Gateway {
         }
         let query = Query { text: query, channel, from, before, after, limit, cursor };
         let page = self.search.search(session.username(), query).await?;
-        Ok(Frame::SearchResults(SearchResults { reference, page }))
+        Ok(Some(Frame::SearchResults(SearchResults { reference, page })))
     }
 }
 

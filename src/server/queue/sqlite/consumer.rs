@@ -70,11 +70,15 @@ impl Consumer for SqliteConsumer {
             let max = max.min(self.prefetch.saturating_sub(self.unacknowledged));
             if max == 0 {
                 // Only an acknowledgement makes room, and that needs `&mut self`: the caller drops this call for it.
-                std::future::pending::<()>().await;
+                self.held.lost().await;
+                continue;
             }
             match self.tail.next(self.cursor, max) {
                 Next::Tasks(tasks) => return Ok(self.hand_out(tasks)),
-                Next::Wait => self.tail.changed().await,
+                Next::Wait => tokio::select! {
+                    () = self.tail.changed() => {}
+                    () = self.held.lost() => {}
+                },
                 Next::ReadTable => {
                     // Until the read is done, the table stays unread: this call may be dropped while it waits.
                     let unread = Unread(Some(&self.tail));
@@ -106,7 +110,7 @@ impl Consumer for SqliteConsumer {
         let count = tags.len() as i64;
         let again = tags.clone();
         let submitted = self.database.submit(
-            Admission::Internal,
+            Admission::Relaxed,
             move |connection| {
                 let mut delete = connection.prepare_cached("DELETE FROM tasks WHERE id = ?1")?;
                 for tag in &tags {
@@ -127,7 +131,9 @@ impl Consumer for SqliteConsumer {
     }
 
     async fn dead_letter(&mut self, tag: Tag, reason: &str) -> Result<(), QueueError> {
-        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        if self.held.is_lost() {
+            return Err(QueueError::LaneLost(self.held.lane));
+        }
         let reason = reason.to_owned();
         let died_at = Millis::now();
         let moved = self.database.write(move |connection| {
@@ -140,6 +146,7 @@ impl Consumer for SqliteConsumer {
             connection.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([tag as i64])
         });
         moved.await.map_err(queue_error)?;
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
         self.depth.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     }

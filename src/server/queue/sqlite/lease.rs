@@ -1,21 +1,22 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 use rustix::time::{ClockId, clock_gettime};
+use tokio_util::sync::CancellationToken;
 
 use super::{Lane, QueueError, queue_error};
 use crate::server::sqlite::holder::{Holder, is_alive};
-use crate::server::sqlite::{Admission, Database};
+use crate::server::sqlite::{Admission, Database, DbError};
 
 /// How often a lane that somebody else has is asked for.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-type Held = Arc<Mutex<HashMap<Lane, Arc<AtomicBool>>>>;
+/// The lanes of this process, each with the token that says that it was lost.
+type Held = Arc<Mutex<HashMap<Lane, CancellationToken>>>;
 
 /// The lanes that this process may consume, by rows of the `leases` table.
 ///
@@ -69,7 +70,7 @@ impl Leases {
             return Ok(None);
         }
         let me = self.holder.name().to_owned();
-        let taken = self.database.write(move |connection| {
+        let write = move |connection: &Connection| {
             if in_the_way(connection)? {
                 return Ok(None);
             }
@@ -84,18 +85,16 @@ impl Leases {
                 .prepare_cached("SELECT max(id) FROM tasks WHERE family = ?1 AND shard = ?2")?
                 .query_row(params![lane.family.as_str(), lane.shard], |row| row.get(0))?;
             Ok(Some(last_id.unwrap_or(0) as u64))
-        });
-        let Some(inherited_up_to) = taken.await.map_err(queue_error)? else { return Ok(None) };
-        let lost = Arc::new(AtomicBool::new(false));
-        self.held.lock().insert(lane, Arc::clone(&lost));
-        Ok(Some(HeldLane {
-            lane,
-            inherited_up_to,
-            lost,
-            database: self.database.clone(),
-            held: Arc::clone(&self.held),
-            holder: Arc::clone(&self.holder),
-        }))
+        };
+        let (database, held, holder) = (self.database.clone(), Arc::clone(&self.held), Arc::clone(&self.holder));
+        let (reply, outcome) = tokio::sync::oneshot::channel();
+        let done = move |taken: Result<Option<u64>, DbError>| {
+            let taken = taken.map(|taken| taken.map(|up_to| HeldLane::new(lane, up_to, database, held, holder)));
+            // If nobody waits for the lane any more, it is given back here and now by being dropped.
+            drop(reply.send(taken));
+        };
+        self.database.submit(Admission::Internal, write, done).map_err(queue_error)?;
+        outcome.await.unwrap_or(Err(DbError::Closed)).map_err(queue_error)
     }
 
     /// Starts the one task that renews all leases of this process, if it isn't there yet.
@@ -126,8 +125,7 @@ impl Drop for Leases {
 }
 
 async fn renew(database: &Database, held: &Held, holder: &str, length: Duration) -> Result<(), QueueError> {
-    let lanes: Vec<(Lane, Arc<AtomicBool>)> =
-        held.lock().iter().map(|(lane, lost)| (*lane, Arc::clone(lost))).collect();
+    let lanes: Vec<(Lane, CancellationToken)> = held.lock().iter().map(|(lane, lost)| (*lane, lost.clone())).collect();
     if lanes.is_empty() {
         return Ok(());
     }
@@ -144,10 +142,12 @@ async fn renew(database: &Database, held: &Held, holder: &str, length: Duration)
     });
     let renewed = renewed.await.map_err(queue_error)?;
     for ((lane, lost), renewed) in lanes.iter().zip(renewed) {
-        // A lane given back meanwhile has no row either, and nobody left to tell.
-        if !renewed && held.lock().contains_key(lane) {
+        let mut held = held.lock();
+        // One that was given back meanwhile has no row either, and nobody left to tell: its token is cancelled.
+        if !renewed && !lost.is_cancelled() {
             tracing::error!(%lane, "another process has taken the lease: this one was too slow to renew it");
-            lost.store(true, Ordering::Release);
+            held.remove(lane);
+            lost.cancel();
         }
     }
     Ok(())
@@ -158,21 +158,45 @@ pub(super) struct HeldLane {
     pub(super) lane: Lane,
     /// The newest task that was there when the lease was taken: an earlier holder may have worked on those.
     pub(super) inherited_up_to: u64,
-    lost: Arc<AtomicBool>,
+    lost: CancellationToken,
     database: Database,
     held: Held,
     holder: Arc<Holder>,
 }
 
 impl HeldLane {
+    fn new(lane: Lane, inherited_up_to: u64, database: Database, held: Held, holder: Arc<Holder>) -> Self {
+        let lost = CancellationToken::new();
+        let mut lanes = held.lock();
+        if let Some(earlier) = lanes.insert(lane, lost.clone()) {
+            // Another process had the lane in between, or the earlier row would have been in the way.
+            earlier.cancel();
+        }
+        drop(lanes);
+        Self { lane, inherited_up_to, lost, database, held, holder }
+    }
+
     pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        self.lost.is_cancelled()
+    }
+
+    /// Resolves once another has the lane.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
     }
 }
 
 impl Drop for HeldLane {
     fn drop(&mut self) {
-        self.held.lock().remove(&self.lane);
+        {
+            let mut held = self.held.lock();
+            if self.is_lost() {
+                // The row is another's, or belongs to a later turn of this process.
+                return;
+            }
+            self.lost.cancel();
+            held.remove(&self.lane);
+        }
         let (lane, holder) = (self.lane, Arc::clone(&self.holder));
         let given_back = self.database.submit(
             Admission::Internal,

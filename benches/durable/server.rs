@@ -1,0 +1,82 @@
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A release build of the server, as its own process.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    data_dir: PathBuf,
+}
+
+impl Server {
+    pub async fn start(folder: &Path) -> Self {
+        let data_dir = folder.join("data");
+        let mut child = aula(&data_dir)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("AULA_SESSION_REQUESTS_PER_SECOND", "1000000")
+            .env("AULA_SESSION_REQUEST_BURST", "1000000")
+            .env("AULA_LOG_LEVEL", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").expect("the server's line").parse().unwrap();
+        Self { child, address, data_dir }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A new user with an access token.
+    pub fn mint(&self, name: &str) -> String {
+        let added = aula(&self.data_dir).args(["user", "add", name, "--generate"]).output().unwrap();
+        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+        let minted = aula(&self.data_dir).args(["token", "mint", name, "--ttl", "1h", "--output", "json"]).output();
+        let minted: serde_json::Value = serde_json::from_slice(&minted.unwrap().stdout).unwrap();
+        minted["token"].as_str().or_else(|| minted["access_token"].as_str()).expect("a token").to_owned()
+    }
+
+    /// What a reader of the file finds: nothing may be counted that isn't there.
+    pub fn stored_messages(&self) -> u64 {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let file = rusqlite::Connection::open_with_flags(self.data_dir.join("aula.db"), flags).unwrap();
+        let count: i64 =
+            file.query_row("SELECT count(*) FROM messages WHERE kind = 'text'", [], |row| row.get(0)).unwrap();
+        count as u64
+    }
+
+    /// RSS in KiB (proc_pid_status(5)).
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// User and system time so far (proc_pid_stat(5), fields 14 and 15).
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let ticks: u64 =
+            after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+}
+
+fn aula(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aula"));
+    command.arg("--data-dir").arg(data_dir);
+    command
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

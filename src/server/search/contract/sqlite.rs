@@ -1,0 +1,27 @@
+use super::super::Fts5Search;
+use super::*;
+use crate::server::sqlite::testing::TempDatabase;
+use crate::server::store::SqliteStore;
+
+pub struct Sqlite {
+    database: TempDatabase,
+    index: Fts5Search,
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn fresh(timeout: Duration, total_cap: u64) -> Self {
+        let database = TempDatabase::new();
+        Self { index: Fts5Search::new(database.database(), timeout, total_cap), database }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::new(self.database.database()))
+    }
+
+    fn index(&self) -> Arc<dyn SearchIndex> {
+        Arc::new(self.index.clone())
+    }
+
+    async fn settle(&self) {}
+}

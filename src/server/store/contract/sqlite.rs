@@ -1,0 +1,29 @@
+use super::super::SqliteStore;
+use super::*;
+use crate::server::sqlite::testing::TempDatabase;
+
+pub struct Sqlite {
+    store: SqliteStore,
+    database: TempDatabase,
+}
+
+impl Sqlite {
+    fn on(database: TempDatabase) -> Self {
+        Self { store: SqliteStore::new(database.database()), database }
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn fresh() -> Self {
+        Self::on(TempDatabase::new())
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
+    }
+
+    async fn after_kill(self) -> Self {
+        Self::on(self.database.after_kill())
+    }
+}
