@@ -45,7 +45,7 @@ struct Inner {
     options: SqliteQueueOptions,
     tails: Arc<Tails>,
     leases: Leases,
-    /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
+    /// Tasks not acknowledged, as far as this process knows; set right by each recount.
     depth: Arc<AtomicI64>,
     recounting: AtomicBool,
     runtime: tokio::runtime::Handle,
@@ -72,22 +72,39 @@ impl Inner {
         if self.recounting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let inner = Arc::clone(self);
+        self.set_depth();
+        // Not to be kept open by the pause.
+        let inner = Arc::downgrade(self);
         self.runtime.spawn(async move {
-            if let Err(error) = inner.count().await {
-                tracing::warn!(%error, "the waiting tasks can't be counted");
-            }
             tokio::time::sleep(RECOUNT_AFTER).await;
-            inner.recounting.store(false, Ordering::Release);
+            if let Some(inner) = inner.upgrade() {
+                inner.recounting.store(false, Ordering::Release);
+            }
         });
     }
 
     async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
         let families = vec![(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
-        let stats = lane_stats(&self.database, &self.options.data_dir, families).await?;
-        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
-        self.depth.store(depth as i64, Ordering::Relaxed);
-        Ok(stats)
+        lane_stats(&self.database, &self.options.data_dir, families).await
+    }
+
+    /// Counts in the writer's turn: what this process enqueues and acknowledges is then either counted, or added to
+    /// the count afterwards; never lost between a look and its result.
+    fn set_depth(&self) {
+        let depth = Arc::clone(&self.depth);
+        let counted = self.database.submit(
+            Admission::Internal,
+            |connection| {
+                connection.prepare_cached("SELECT count(*) FROM tasks")?.query_row([], |row| row.get::<_, i64>(0))
+            },
+            move |outcome| match outcome {
+                Ok(counted) => depth.store(counted, Ordering::Relaxed),
+                Err(error) => tracing::debug!(%error, "the waiting tasks can't be counted"),
+            },
+        );
+        if let Err(error) = counted {
+            tracing::debug!(%error, "the waiting tasks can't be counted");
+        }
     }
 }
 
@@ -109,7 +126,7 @@ impl SqliteQueue {
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
         let inner = Inner::new(database, options, leases);
         let queue = Self { inner };
-        queue.stats().await?;
+        queue.inner.set_depth();
         let tails = Arc::clone(&queue.inner.tails);
         queue.inner.database.on_foreign_commit(move || tails.look_again());
         Ok(queue)
@@ -168,10 +185,13 @@ impl TaskQueue for SqliteQueue {
             Ok(connection.last_insert_rowid() as u64)
         };
         let done = move |result: Result<u64, DbError>| {
+            if result.is_ok() {
+                // Before the one who asked can ask again.
+                depth.fetch_add(1, Ordering::Relaxed);
+            }
             // Confirmed before it is consumed: whoever asked hears that it was taken before what came of it.
             confirm(result.clone().map(drop).map_err(queue_error));
             let Ok(id) = result else { return };
-            depth.fetch_add(1, Ordering::Relaxed);
             if lane.family == Family::DbTasks {
                 crate::crash_point!("after_accept");
             }
