@@ -156,19 +156,6 @@ fn unlock(context: &Context, database: &Path) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// [`with_hint`] for what may have failed for another reason, which has a hint of its own.
-pub(super) fn with_hint_or<T>(outcome: anyhow::Result<T>, otherwise: &str) -> anyhow::Result<T> {
-    match outcome {
-        Err(error) => match error.downcast_ref::<MigrateError>().map(MigrateError::hint) {
-            Some(Some(hint)) => Err(error).hint(hint),
-            Some(None) => Err(error),
-            None if otherwise.is_empty() => Err(error),
-            None => Err(error).hint(otherwise),
-        },
-        done => done,
-    }
-}
-
 pub(super) fn with_hint<T>(outcome: Result<T, MigrateError>) -> anyhow::Result<T> {
     match outcome {
         Err(error) => match error.hint() {
@@ -176,6 +163,25 @@ pub(super) fn with_hint<T>(outcome: Result<T, MigrateError>) -> anyhow::Result<T
             None => Err(error.into()),
         },
         Ok(value) => Ok(value),
+    }
+}
+
+/// [`with_hint`] for what failed because of a migration, among other things.
+pub(super) fn with_hint_if_any<T>(outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+    match outcome {
+        Ok(value) => Ok(value),
+        Err(error) => match error.downcast::<MigrateError>() {
+            Ok(error) => with_hint(Err(error)),
+            Err(other) => Err(other),
+        },
+    }
+}
+
+/// As [`with_hint_if_any`], with another hint where there is no migration to blame.
+pub(super) fn with_hint_or<T>(outcome: anyhow::Result<T>, otherwise: &str) -> anyhow::Result<T> {
+    match outcome {
+        Err(error) if error.is::<MigrateError>() => with_hint_if_any(Err(error)),
+        other => other.hint(otherwise),
     }
 }
 

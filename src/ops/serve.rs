@@ -33,7 +33,7 @@ impl Args {
                 .with_context(|| format!("can't listen on {listen}"))
                 .hint("choose another address with --listen, or find who has it with `ss -ltnp`")?;
             let address = listener.local_addr()?;
-            let server = migrate::with_hint_or(Server::start(config, listener, !self.no_worker).await, "")?;
+            let server = migrate::with_hint_if_any(Server::start(config, listener, !self.no_worker).await)?;
             // Supervisors and scripts wait for this line.
             let mut stdout = std::io::stdout();
             writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush())?;

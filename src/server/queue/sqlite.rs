@@ -45,7 +45,7 @@ struct Inner {
     options: SqliteQueueOptions,
     tails: Arc<Tails>,
     leases: Leases,
-    /// Tasks not acknowledged, as far as this process knows; set right by each look at the table.
+    /// Tasks not acknowledged, as far as this process knows; set right by each recount.
     depth: Arc<AtomicI64>,
     recounting: AtomicBool,
     runtime: tokio::runtime::Handle,
@@ -72,26 +72,45 @@ impl Inner {
         if self.recounting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let inner = Arc::clone(self);
+        self.set_depth();
+        // Not to be kept open by the pause.
+        let inner = Arc::downgrade(self);
         self.runtime.spawn(async move {
-            if let Err(error) = inner.count().await {
-                tracing::warn!(%error, "the waiting tasks can't be counted");
-            }
             tokio::time::sleep(RECOUNT_AFTER).await;
-            inner.recounting.store(false, Ordering::Release);
+            if let Some(inner) = inner.upgrade() {
+                inner.recounting.store(false, Ordering::Release);
+            }
         });
     }
 
     async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
         let families = vec![(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
-        let stats = lane_stats(&self.database, &self.options.data_dir, families).await?;
-        let depth: u64 = stats.iter().map(|lane| lane.depth).sum();
-        self.depth.store(depth as i64, Ordering::Relaxed);
-        Ok(stats)
+        lane_stats(&self.database, &self.options.data_dir, families).await
+    }
+
+    /// Counts in the writer's turn: what this process enqueues and acknowledges is then either counted, or added to
+    /// the count afterwards; never lost between a look and its result.
+    fn set_depth(&self) {
+        let depth = Arc::clone(&self.depth);
+        let counted = self.database.submit(
+            Admission::Internal,
+            |connection| {
+                connection.prepare_cached("SELECT count(*) FROM tasks")?.query_row([], |row| row.get::<_, i64>(0))
+            },
+            move |outcome| match outcome {
+                Ok(counted) => depth.store(counted, Ordering::Relaxed),
+                Err(error) => tracing::debug!(%error, "the waiting tasks can't be counted"),
+            },
+        );
+        if let Err(error) = counted {
+            tracing::debug!(%error, "the waiting tasks can't be counted");
+        }
     }
 }
 
 const INDEX_SHARDS: u16 = 1;
+/// The role of a process that only looks: nobody minds it.
+const LOOKER: &str = "look";
 
 impl SqliteQueue {
     /// Opens the queue of a data directory; tasks that wait there under another number of shards are routed anew.
@@ -107,7 +126,7 @@ impl SqliteQueue {
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, holder);
         let inner = Inner::new(database, options, leases);
         let queue = Self { inner };
-        queue.stats().await?;
+        queue.inner.set_depth();
         let tails = Arc::clone(&queue.inner.tails);
         queue.inner.database.on_foreign_commit(move || tails.look_again());
         Ok(queue)
@@ -124,7 +143,7 @@ impl SqliteQueue {
         });
         let stored = stored.await.map_err(queue_error)?;
         let shards = stored.and_then(|shards| shards.parse().ok()).unwrap_or(0);
-        let holder = Holder::register(&data_dir, "look").map_err(|error| QueueError::Unavailable(error.to_string()))?;
+        let holder = Holder::register(&data_dir, LOOKER).map_err(|error| QueueError::Unavailable(error.to_string()))?;
         let options = SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1) };
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, Arc::new(holder));
         Ok(Self { inner: Inner::new(database, options, leases) })
@@ -166,10 +185,13 @@ impl TaskQueue for SqliteQueue {
             Ok(connection.last_insert_rowid() as u64)
         };
         let done = move |result: Result<u64, DbError>| {
+            if result.is_ok() {
+                // Before the one who asked can ask again.
+                depth.fetch_add(1, Ordering::Relaxed);
+            }
             // Confirmed before it is consumed: whoever asked hears that it was taken before what came of it.
             confirm(result.clone().map(drop).map_err(queue_error));
             let Ok(id) = result else { return };
-            depth.fetch_add(1, Ordering::Relaxed);
             if lane.family == Family::DbTasks {
                 crate::crash_point!("after_accept");
             }
@@ -255,7 +277,8 @@ async fn pin_shards(database: &Database, options: &SqliteQueueOptions, me: &str)
             return Ok(None);
         }
         if stored.is_some() {
-            let living = holder::living(&data_dir).into_iter().find(|holder| *holder != me);
+            let living =
+                holder::living(&data_dir).into_iter().find(|holder| *holder != me && !holder.starts_with(LOOKER));
             if let Some(holder) = living {
                 return Ok(Some(format!(
                     "queue.shards is {shards} here and {} in the data directory, where {holder} is at work: \

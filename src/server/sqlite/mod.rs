@@ -136,6 +136,11 @@ impl Database {
 /// Opens one connection with the settings that every connection of the file shares.
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, DbError> {
     let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // SQLite opens a file that it may not write for reading instead, and would leave files beside it that it may not
+    // write either.
+    if flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) && connection.is_readonly("main")? {
+        return Err(DbError::ReadOnly);
+    }
     // Another process may hold the write lock for the length of a commit. SQLite's own waiting doubles its naps up
     // to 100 ms, which would be the latency of every contended send.
     connection.busy_handler(Some(|attempts| {

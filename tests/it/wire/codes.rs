@@ -84,7 +84,12 @@ const MAX_DEPTH: usize = 60;
 /// More tasks than may wait, because nobody works on them.
 async fn overloaded(people: &mut People, encoding: Encoding, channel: &str) -> &'static str {
     let usual = people.server.builder_mut().clone();
-    let builder = usual.clone().arg("--no-worker").env("AULA_QUEUE_MAX_DEPTH", MAX_DEPTH).env("AULA_QUEUE_PREFETCH", 1);
+    let builder = usual
+        .clone()
+        .arg("--no-worker")
+        .env("AULA_SESSION_REQUEST_BURST", 500)
+        .env("AULA_QUEUE_MAX_DEPTH", MAX_DEPTH)
+        .env("AULA_QUEUE_PREFETCH", 1);
     *people.server.builder_mut() = builder;
     tokio::task::block_in_place(|| people.server.restart());
     let ada = people.one("ada", encoding).await;
