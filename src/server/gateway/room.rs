@@ -29,7 +29,7 @@ struct Inner {
     /// by an old list, nor by an addition before it.
     unsettled: HashMap<Username, Unsettled>,
     /// Set while entries between `last_seq` and the first of these are fetched.
-    ahead: Option<VecDeque<Arc<Message>>>,
+    ahead: Option<Ahead>,
     /// What was told: everything up to here is delivered to all, and read by all.
     delivered_by_all: Seq,
     read_by_all: Seq,
@@ -40,6 +40,13 @@ struct Inner {
 struct Unsettled {
     seq: Seq,
     is_member: bool,
+}
+
+/// Messages that wait for earlier ones.
+struct Ahead {
+    waiting: VecDeque<Arc<Message>>,
+    /// The newest that was seen, whether or not there was place for it.
+    last: Seq,
 }
 
 struct Member {
@@ -95,14 +102,15 @@ impl Room {
             return Delivered::Again;
         }
         if let Some(ahead) = &mut inner.ahead {
-            if ahead.len() < MAX_AHEAD {
-                ahead.push_back(message);
+            ahead.last = ahead.last.max(message.seq);
+            if ahead.waiting.len() < MAX_AHEAD {
+                ahead.waiting.push_back(message);
             }
             return Delivered::Waits;
         }
         if message.seq > inner.last_seq + 1 {
             let missing = Delivered::Missing { after: inner.last_seq, before: message.seq };
-            inner.ahead = Some(VecDeque::from([message]));
+            inner.ahead = Some(Ahead { last: message.seq, waiting: VecDeque::from([message]) });
             return missing;
         }
         Delivered::To(inner.hand_out(message, self))
@@ -122,7 +130,8 @@ impl Room {
     /// Gives the missing entries up: says so, and goes on behind them. Returns the next hole, if there is one.
     pub fn skip(&self) -> Option<(Seq, Seq)> {
         let mut inner = self.inner.lock();
-        let next = inner.ahead.as_ref().and_then(|ahead| ahead.front()).map(|message| message.seq)?;
+        let ahead = inner.ahead.as_ref()?;
+        let next = ahead.waiting.front().map_or(ahead.last + 1, |message| message.seq);
         let gap = Encoded::new(Frame::Gap { channel: self.id, after: inner.last_seq, last_seq: next - 1 });
         inner.broadcast(&gap, None);
         inner.ring.clear();
@@ -319,18 +328,25 @@ impl Inner {
 
     /// Delivers what waited and is next. Returns the hole in front of the rest, if any waits still.
     fn catch_up(&mut self, room: &Room) -> Option<(Seq, Seq)> {
-        while let Some(message) = self.ahead.as_mut().and_then(VecDeque::pop_front) {
+        let mut ahead = self.ahead.take()?;
+        while let Some(message) = ahead.waiting.pop_front() {
             if message.seq <= self.last_seq {
                 continue;
             }
             if message.seq > self.last_seq + 1 {
                 let hole = (self.last_seq, message.seq);
-                self.ahead.get_or_insert_default().push_front(message);
+                ahead.waiting.push_front(message);
+                self.ahead = Some(ahead);
                 return Some(hole);
             }
             self.hand_out(message, room);
         }
-        self.ahead = None;
+        // What found no place among those that wait is fetched, too.
+        if ahead.last > self.last_seq {
+            let hole = (self.last_seq, ahead.last + 1);
+            self.ahead = Some(ahead);
+            return Some(hole);
+        }
         None
     }
 
@@ -358,3 +374,6 @@ impl Inner {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
