@@ -31,6 +31,8 @@ pub struct Builder {
     env: Vec<(String, String)>,
     wrapper: Vec<OsString>,
     uid: Option<u32>,
+    /// A folder with the binary, for a user who may not enter the one where it was built.
+    public_binary: Option<Arc<TempDir>>,
 }
 
 impl Builder {
@@ -44,6 +46,7 @@ impl Builder {
             env: Vec::new(),
             wrapper: Vec::new(),
             uid: None,
+            public_binary: None,
         }
     }
 
@@ -90,6 +93,11 @@ impl Builder {
     /// Runs as this user (the test process must be root); the data directory is given to it.
     pub fn uid(mut self, uid: u32) -> Self {
         std::os::unix::fs::chown(&self.dir, Some(uid), None).unwrap();
+        let folder = TempDir::with_prefix("aula-bin-").unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let (built, public) = (env!("CARGO_BIN_EXE_aula"), folder.path().join("aula"));
+        std::fs::hard_link(built, &public).or_else(|_other_disk| std::fs::copy(built, &public).map(drop)).unwrap();
+        self.public_binary = Some(Arc::new(folder));
         self.uid = Some(uid);
         self
     }
@@ -151,7 +159,10 @@ impl Builder {
     }
 
     fn command(&self, args: &[OsString]) -> Command {
-        let aula: OsString = env!("CARGO_BIN_EXE_aula").into();
+        let aula = match &self.public_binary {
+            Some(folder) => folder.path().join("aula").into_os_string(),
+            None => env!("CARGO_BIN_EXE_aula").into(),
+        };
         let mut words = self.wrapper.iter().cloned().chain([aula]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(&self.global_args).arg("--data-dir").arg(&self.dir).args(args);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, State};
@@ -12,6 +13,9 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::server::gateway::Gateway;
+
+/// How long the queue may take to say that it can be written.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the probes ask.
 #[derive(Clone)]
@@ -50,14 +54,15 @@ async fn greeting() -> &'static str {
      The HTTP interface is described in /api/v1/openapi.json.\n"
 }
 
-/// Ready means: it takes connections, and queue and store answer.
+/// Ready means: it takes connections, and a send would be accepted.
 async fn ready(State(health): State<Health>) -> (StatusCode, String) {
     if health.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
     }
-    match health.gateway.queue().stats().await {
-        Ok(_) => (StatusCode::OK, "ready\n".into()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    match tokio::time::timeout(PROBE_TIMEOUT, health.gateway.queue().probe()).await {
+        Ok(Ok(())) => (StatusCode::OK, "ready\n".into()),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        Err(_elapsed) => (StatusCode::SERVICE_UNAVAILABLE, "the queue does not answer\n".into()),
     }
 }
 

@@ -128,6 +128,9 @@ pub trait TaskQueue: Send + Sync + 'static {
     async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError>;
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError>;
+
+    /// Tries out whether a task could be kept now, without leaving one. For readiness probes.
+    async fn probe(&self) -> Result<(), QueueError>;
 }
 
 /// The one consumer of a lane. Dropping it gives the lane back; what it did not acknowledge is delivered again.

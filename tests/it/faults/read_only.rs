@@ -112,7 +112,7 @@ async fn a_data_directory_that_becomes_read_only_under_load() {
             assert_eq!((&refused["code"], &refused["retry"]), (&"unavailable".into(), &true.into()), "{refused}");
             tokio::time::sleep(Duration::from_secs(1)).await;
             swarm.still_well().await;
-            assert_eq!(http.get("/healthz", None).await.0, 200);
+            assert_eq!((http.get("/healthz", None).await.0, http.get("/readyz", None).await.0), (200, 503));
             assert!(probe.close_reason().is_none(), "live sockets stay: {:?}", probe.close_reason());
             let late = format!("late{round}");
             let (status, problem) = http.sign_up(&late, crate::http::PASSWORD).await;
@@ -122,6 +122,7 @@ async fn a_data_directory_that_becomes_read_only_under_load() {
             assert!(status.code() == Some(1) && err.contains("error:"), "{status} {err}");
             tokio::task::block_in_place(|| disk.freeze(&files, false));
             probe.send_persisted(&channel, "there is a place again").await;
+            assert_eq!(http.get("/readyz", None).await.0, 200);
             http.new_user(&late).await;
         }
         probe.close().await;
