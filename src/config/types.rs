@@ -239,7 +239,7 @@ pub struct Queue {
     pub shards: u16,
     /// Tasks taken from a shard and not yet acknowledged.
     pub prefetch: u16,
-    /// Tasks that wait, over all queues.
+    /// Tasks of db_tasks that wait, over all shards.
     pub max_depth: u64,
     /// How long a shard is owned without renewal.
     #[serde(with = "duration")]

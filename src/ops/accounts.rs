@@ -1,6 +1,7 @@
 //! The accounts of a data directory, for the commands that work on them: beside a running server or without one.
 
 use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -9,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::exit::Advise as _;
 use super::{Context, Exit, migrate};
+use crate::config::Config;
 use crate::server::auth::password::{MAX_PASSWORD_BYTES, Password};
 use crate::server::auth::secret::SigningKeys;
 use crate::server::auth::sqlite::SqliteAccounts;
@@ -16,18 +18,37 @@ use crate::server::auth::{Auth, AuthOptions};
 use crate::server::sqlite::migrate::{Mode, ensure};
 use crate::server::sqlite::{Database, Options};
 
-/// Runs `work` on the accounts of the data directory in force. A directory that isn't there yet is made, so that users
-/// can be added before the first start.
+/// Runs `work` on the accounts of the data directory in force, which must be there: a misspelt one is not made.
 pub(super) fn with_accounts<T>(
     context: &Context,
     work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let config = context.config()?;
     let path = migrate::database(&config);
+    if !path.exists() {
+        return Err(anyhow::anyhow!("there is no database at {}", path.display()))
+            .hint("name the server's data directory with --data-dir; `aula user add` makes a new one");
+    }
+    migrate::with_hint(ensure(&path, Mode::Verify))?;
+    on(&config, &path, work)
+}
+
+/// As [`with_accounts`], but a directory that isn't there yet is made, so that users can be added before the first
+/// start.
+pub(super) fn with_new_accounts<T>(
+    context: &Context,
+    work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let config = context.config()?;
+    let path = migrate::database(&config);
     migrate::with_hint(ensure(&path, Mode::ApplyPending))?;
+    on(&config, &path, work)
+}
+
+fn on<T>(config: &Config, path: &Path, work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>) -> anyhow::Result<T> {
     // One command reads little: one reader.
     let options = Options { readers: 1, ..Options::default() };
-    let database = Database::open(&path, &options).with_context(|| format!("can't open {}", path.display()))?;
+    let database = Database::open(path, &options).with_context(|| format!("can't open {}", path.display()))?;
     let keys = SigningKeys::open(&config.data_dir)?;
     let accounts = Arc::new(SqliteAccounts::new(database));
     // Nobody signs up by way of an operator's command.

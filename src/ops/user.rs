@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde::Serialize;
 
-use super::accounts::{PasswordSource, with_accounts};
+use super::accounts::{PasswordSource, with_accounts, with_new_accounts};
 use super::{Context, Exit};
 use crate::message::{Millis, Username};
 use crate::server::auth::{Auth, Change, Creation, UserQuery};
@@ -83,7 +83,7 @@ impl Args {
 
 fn add(context: &Context, name: &Username, source: &PasswordSource) -> anyhow::Result<Exit> {
     let new = source.read()?;
-    let created = with_accounts(context, async |auth| {
+    let created = with_new_accounts(context, async |auth| {
         let hash = auth.hash_new_password(new.password).await?;
         Ok(auth.accounts().create_user(name, &hash, Millis::now()).await?)
     })?;

@@ -107,6 +107,10 @@ impl EventTail {
                 })
                 .await?;
             let Some(last) = rows.last().map(|(id, _)| *id) else { return Ok(()) };
+            // Ids have no holes: what is missing was deleted because this gateway stood still.
+            if rows.first().is_some_and(|(first, _)| *first > self.cursor + 1) {
+                gateway.missed();
+            }
             for (id, payload) in &rows {
                 match rmp_serde::from_slice(payload) {
                     Ok(event) => gateway.deliver(event),

@@ -1,5 +1,7 @@
 //! Stage 6, the way back: what the workers tell the gateways.
 
+#[cfg(test)]
+mod contract;
 mod embedded;
 
 use std::sync::Arc;
@@ -48,12 +50,16 @@ pub struct BusError(pub String);
 /// Carries events to every gateway.
 #[async_trait]
 pub trait EventBus: Send + Sync + 'static {
-    /// Resolves when every gateway that lives has the events or will get them; they keep their order.
-    /// An error means that some may not: publish all of them again.
+    /// Resolves when every gateway that lives has the events or will get them, in their order. A gateway that falls
+    /// too far behind loses the oldest, and is told so ([`EventSink::missed`]).
+    /// An error means that some may not have been published: publish all of them again.
     async fn publish(&self, events: Vec<Event>) -> Result<(), BusError>;
 }
 
 /// A gateway, as the bus sees it. Called in each channel's order; must not block.
 pub trait EventSink: Send + Sync + 'static {
     fn deliver(&self, event: Event);
+
+    /// Some events are lost: nothing that was told to clients since the last one can be relied on to be complete.
+    fn missed(&self);
 }

@@ -65,13 +65,16 @@ impl Gateway {
 
     async fn welcome(&self, session: &Arc<Session>) -> Result<Frame, StoreError> {
         let user = session.username();
-        let memberships = self.store.channels_of(user, 0, self.config.channels.max_per_user).await?;
+        // All of them, even if `channels.max_per_user` was lowered since they were joined.
+        let memberships = self.store.channels_of(user, 0, usize::MAX).await?;
         let mut channels = Vec::with_capacity(memberships.len().min(MAX_LISTED));
         for (index, membership) in memberships.into_iter().enumerate() {
             let room = self.rooms.enter(membership.channel.id, membership.channel.last_seq);
             // Just being removed: as if it were removed already.
             let Some(last_seq) = room.join(session) else { continue };
             room.raise(Some(membership.delivered_by_all), Some(membership.read_by_all));
+            let (delivered_by_all, read_by_all) = room.watermarks();
+            let membership = Membership { delivered_by_all, read_by_all, ..membership };
             if index >= MAX_LISTED {
                 continue;
             }
@@ -83,7 +86,14 @@ impl Gateway {
             }
             channels.push(summary);
         }
-        session.is_connected();
+        // Behind the welcome: what was joined since the list was read.
+        while let Some(joined) = session.next_joined() {
+            for (info, joined_seq) in joined {
+                if !session.has_lost(info.id) {
+                    self.enter(session, &info, joined_seq, None);
+                }
+            }
+        }
         Ok(Frame::Welcome(Box::new(Welcome {
             session: session.id,
             username: user.clone(),

@@ -24,7 +24,9 @@ impl EventSink for Gateway {
         match event {
             Event::Message(message) => self.deliver_message(message),
             Event::Persisted { channel, seq, sender, client_id } => {
-                self.observe_persisted(channel, seq);
+                if let Some(room) = self.rooms.get(channel) {
+                    observe(&room, "persisted", seq);
+                }
                 self.tell(&sender, Frame::Status(Status::Persisted { channel, seq, client_id }));
             }
             Event::Rejected { channel, sender, client_id, code } => {
@@ -34,6 +36,9 @@ impl EventSink for Gateway {
             Event::Watermarks { channel, delivered, read } => {
                 let Some(room) = self.rooms.get(channel) else { return };
                 let (delivered, read) = room.raise(delivered, read);
+                for (status, seq) in [("delivered", delivered), ("read", read)] {
+                    seq.into_iter().for_each(|seq| observe(&room, status, seq));
+                }
                 let delivered = delivered.map(|seq| Status::Delivered { channel, seq });
                 let read = read.map(|seq| Status::Read { channel, seq });
                 for status in delivered.into_iter().chain(read) {
@@ -52,6 +57,15 @@ impl EventSink for Gateway {
                 self.refuse(&session, error);
             }
         }
+    }
+
+    /// Everybody comes back and resumes, which is complete whatever was missed; the rooms begin anew with them.
+    fn missed(&self) {
+        tracing::error!("events were lost: all clients are sent away, to resume");
+        metrics::counter!("aula_events_missed_total").increment(1);
+        self.rooms.forget();
+        self.announce_drain();
+        self.send_away();
     }
 }
 
@@ -111,21 +125,29 @@ impl Gateway {
     }
 
     fn joined(&self, info: &ChannelInfo, joined: &[Username], joined_seq: Seq, origin: Option<&Origin>) {
-        let room = self.rooms.enter(info.id, info.last_seq);
+        self.joining.stored(info.id, joined);
         for user in joined {
             self.sessions.of(user, |session| {
                 session.regain(info.id);
-                let reference = reference_for(session, origin);
-                // Already in it, and not the one who asks: no news.
-                let is_new = session.room(info.id).is_none();
-                if is_new || reference.is_some() {
-                    session.push(&Frame::ChannelCreated { reference, channel: info.clone() });
-                }
-                if is_new && let Err(last_seq) = room.join_after(session, joined_seq - 1) {
-                    session.push(&Frame::Gap { channel: info.id, after: joined_seq - 1, last_seq });
-                    room.join(session);
+                // One that still connects may or may not find the channel in its list.
+                if !session.joins_later(info, joined_seq) {
+                    self.enter(session, info, joined_seq, reference_for(session, origin));
                 }
             });
+        }
+    }
+
+    /// Brings a session into a channel that its user is in since `joined_seq`, if it isn't there.
+    pub(super) fn enter(&self, session: &Arc<Session>, info: &ChannelInfo, joined_seq: Seq, reference: Option<u64>) {
+        let room = self.rooms.enter(info.id, info.last_seq);
+        // Already in it, and not the one who asks: no news.
+        let is_new = session.room(info.id).is_none();
+        if is_new || reference.is_some() {
+            session.push(&Frame::ChannelCreated { reference, channel: info.clone() });
+        }
+        if is_new && let Err(last_seq) = room.join_after(session, joined_seq - 1) {
+            session.push(&Frame::Gap { channel: info.id, after: joined_seq - 1, last_seq });
+            room.join(session);
         }
     }
 
@@ -179,13 +201,6 @@ impl Gateway {
         self.sessions.of(user, |session| session.push_shared(&frame));
     }
 
-    fn observe_persisted(&self, channel: crate::message::ChannelId, seq: Seq) {
-        let message = self.rooms.get(channel).and_then(|room| room.newest(seq - 1, seq).pop());
-        if let Some(message) = message {
-            metrics::histogram!("aula_status_seconds", "status" => "persisted").record(seconds_since(message.at));
-        }
-    }
-
     /// Refuses a request, and counts it by its code.
     pub(super) fn refuse(&self, session: &Session, error: Error) {
         count_refusal(error.code);
@@ -196,6 +211,13 @@ impl Gateway {
 /// Counts a refusal for `aula_refused_total`.
 pub fn count_refusal(code: ErrorCode) {
     metrics::counter!("aula_refused_total", "reason" => code.as_str()).increment(1);
+}
+
+/// How long a message took to a status, if the room still holds it.
+fn observe(room: &Room, status: &'static str, seq: Seq) {
+    if let Some(message) = room.newest(seq - 1, seq).pop() {
+        metrics::histogram!("aula_status_seconds", "status" => status).record(seconds_since(message.at));
+    }
 }
 
 fn reference_for(session: &Session, origin: Option<&Origin>) -> Option<u64> {

@@ -3,6 +3,7 @@
 mod connect;
 mod encoded;
 mod fanout;
+mod joining;
 mod outbox;
 mod page;
 mod requests;
@@ -27,6 +28,7 @@ use crate::wire::Frame;
 pub use connect::Connected;
 pub use encoded::encode;
 pub use fanout::count_refusal;
+use joining::Joining;
 pub use outbox::{Closing, SLOW_CONSUMER};
 pub use requests::{MAX_PAGE, Resume, SEARCH_DEFAULT, history_page};
 pub use resume::Step;
@@ -45,6 +47,7 @@ pub struct Gateway {
     receipts: Arc<Receipts>,
     sessions: Sessions,
     rooms: Rooms,
+    joining: Joining,
 }
 
 impl Gateway {
@@ -59,6 +62,7 @@ impl Gateway {
             this: this.clone(),
             receipts: Arc::new(Receipts::new(config.receipts.interval)),
             sessions: Sessions::default(),
+            joining: Joining::default(),
             rooms: Rooms::new(config.channels.ring_frames, config.channels.max_cached_rooms),
             config,
             auth,

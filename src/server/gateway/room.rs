@@ -233,6 +233,12 @@ impl Room {
         (raise(delivered_by_all, delivered), raise(read_by_all, read))
     }
 
+    /// What was last told: delivered to all, read by all up to here.
+    pub fn watermarks(&self) -> (Seq, Seq) {
+        let inner = self.inner.lock();
+        (inner.delivered_by_all, inner.read_by_all)
+    }
+
     pub fn last_seq(&self) -> Seq {
         self.inner.lock().last_seq
     }

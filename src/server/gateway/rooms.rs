@@ -52,6 +52,11 @@ impl Rooms {
         room
     }
 
+    /// Those who come from now on get rooms of their own.
+    pub fn forget(&self) {
+        self.state.lock().rooms.clear();
+    }
+
     pub fn len(&self) -> usize {
         self.state.lock().rooms.len()
     }

@@ -12,8 +12,9 @@ use super::encoded::{Encoded, encode};
 use super::outbox::{Closing, Outbox};
 use super::room::Room;
 use crate::config::Session as Limits;
-use crate::message::{ChannelId, Username};
+use crate::message::{ChannelId, Seq, Username};
 use crate::server::auth::Identity;
+use crate::wire::frame::ChannelInfo;
 use crate::wire::{Encoding, Frame};
 
 /// One authenticated connection.
@@ -27,9 +28,17 @@ pub struct Session {
     max_in_flight: usize,
     /// Taken after a room's lock, never before it.
     rooms: Mutex<HashMap<ChannelId, Joined>>,
-    /// Channels that the user was removed from since the session began to connect; `None` once it is connected.
-    /// The list of channels that it connects by may be older than that.
-    lost: Mutex<Option<HashSet<ChannelId>>>,
+    /// What has changed since the session began to connect; `None` once it is connected. The list of channels that
+    /// it connects by may be older or newer than that.
+    connecting: Mutex<Option<Connecting>>,
+}
+
+#[derive(Default)]
+struct Connecting {
+    /// Channels that the user was removed from.
+    lost: HashSet<ChannelId>,
+    /// Channels that the user was added to, with the entry that did it.
+    joined: Vec<(ChannelInfo, Seq)>,
 }
 
 struct Joined {
@@ -50,7 +59,7 @@ impl Session {
             in_flight: AtomicUsize::new(0),
             max_in_flight: limits.max_in_flight,
             rooms: Mutex::default(),
-            lost: Mutex::new(Some(HashSet::new())),
+            connecting: Mutex::new(Some(Connecting::default())),
         }
     }
 
@@ -111,25 +120,39 @@ impl Session {
 
     /// The removal of its user from a channel is stored.
     pub(super) fn lose(&self, channel: ChannelId) {
-        if let Some(lost) = &mut *self.lost.lock() {
-            lost.insert(channel);
+        if let Some(connecting) = &mut *self.connecting.lock() {
+            connecting.lost.insert(channel);
         }
     }
 
     /// Its user was added to a channel (again).
     pub(super) fn regain(&self, channel: ChannelId) {
-        if let Some(lost) = &mut *self.lost.lock() {
-            lost.remove(&channel);
+        if let Some(connecting) = &mut *self.connecting.lock() {
+            connecting.lost.remove(&channel);
         }
     }
 
     pub(super) fn has_lost(&self, channel: ChannelId) -> bool {
-        self.lost.lock().as_ref().is_some_and(|lost| lost.contains(&channel))
+        self.connecting.lock().as_ref().is_some_and(|connecting| connecting.lost.contains(&channel))
     }
 
-    /// It is in all the rooms of the list it connected by.
-    pub(super) fn is_connected(&self) {
-        *self.lost.lock() = None;
+    /// Whether it is still connecting; then the channel is remembered for [`Session::next_joined`].
+    pub(super) fn joins_later(&self, info: &ChannelInfo, joined_seq: Seq) -> bool {
+        let mut connecting = self.connecting.lock();
+        let Some(connecting) = connecting.as_mut() else { return false };
+        connecting.joined.push((info.clone(), joined_seq));
+        true
+    }
+
+    /// Channels to be joined before it is connected; `None` when there are no more, and it is.
+    pub(super) fn next_joined(&self) -> Option<Vec<(ChannelInfo, Seq)>> {
+        let mut state = self.connecting.lock();
+        let joined = state.as_mut().map(|connecting| std::mem::take(&mut connecting.joined));
+        let joined = joined.filter(|joined| !joined.is_empty());
+        if joined.is_none() {
+            *state = None;
+        }
+        joined
     }
 
     /// The end: leaves all rooms.

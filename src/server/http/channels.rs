@@ -109,6 +109,10 @@ pub async fn list_messages(
     }
     let (page, limit) = history_page(query.before, query.after, query.limit).map_err(invalid)?;
     let mut messages = gateway.store().messages(channel, page, limit + 1).await?;
+    // Removed meanwhile, its user must not see what came after.
+    if gateway.store().role(channel, &identity.username).await?.is_none() {
+        return Err(not_a_member());
+    }
     let more = messages.len() > limit;
     match page {
         Page::After(_) => messages.truncate(limit),

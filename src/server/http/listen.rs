@@ -46,6 +46,7 @@ pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, s
                     connections.spawn(serve_connection(stream, peer, app.clone(), place, stop.clone()));
                 }
                 Err(_full) => {
+                    refuse(&stream);
                     metrics::counter!("aula_refused_total", "reason" => "max_connections").increment(1);
                     tracing::debug!(%peer, "refused: server.max_connections are open");
                 }
@@ -59,6 +60,15 @@ pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, s
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// Says when to come back, as far as that can be said without waiting.
+fn refuse(stream: &TcpStream) {
+    const FULL: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    if let Err(error) = stream.try_write(FULL) {
+        tracing::debug!(%error, "a refused connection was not told");
+    }
 }
 
 async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: Router, place: Place, stop: CancellationToken) {

@@ -78,6 +78,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        metrics::counter!("aula_refused_total", "reason" => self.code.as_str()).increment(1);
         let body = ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),

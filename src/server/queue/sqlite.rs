@@ -28,7 +28,7 @@ pub struct SqliteQueueOptions {
     pub data_dir: PathBuf,
     /// Shards of [`Family::DbTasks`].
     pub shards: u16,
-    /// Unacknowledged tasks, in all; one more is [`QueueError::Overloaded`].
+    /// Unacknowledged tasks of [`Family::DbTasks`]; one more is [`QueueError::Overloaded`].
     pub max_depth: usize,
     /// How long a lane stays with a process that is alive but does not renew its lease.
     pub lease: Duration,
@@ -95,7 +95,9 @@ impl Inner {
         let counted = self.database.submit(
             Admission::Internal,
             |connection| {
-                connection.prepare_cached("SELECT count(*) FROM tasks")?.query_row([], |row| row.get::<_, i64>(0))
+                connection
+                    .prepare_cached("SELECT count(*) FROM tasks WHERE family = ?1")?
+                    .query_row([Family::DbTasks.as_str()], |row| row.get::<_, i64>(0))
             },
             move |outcome| match outcome {
                 Ok(counted) => depth.store(counted, Ordering::Relaxed),
@@ -185,7 +187,7 @@ impl TaskQueue for SqliteQueue {
             Ok(connection.last_insert_rowid() as u64)
         };
         let done = move |result: Result<u64, DbError>| {
-            if result.is_ok() {
+            if result.is_ok() && lane.family == Family::DbTasks {
                 // Before the one who asked can ask again.
                 depth.fetch_add(1, Ordering::Relaxed);
             }
@@ -206,7 +208,11 @@ impl TaskQueue for SqliteQueue {
         tail.start_over();
         Ok(Box::new(SqliteConsumer::new(
             self.inner.database.clone(),
-            Arc::clone(&self.inner.depth),
+            match lane.family {
+                Family::DbTasks => Arc::clone(&self.inner.depth),
+                // An index that lags behind is no reason to refuse messages: nobody asks how many its tasks are.
+                Family::IndexTasks => Arc::default(),
+            },
             tail,
             held,
             prefetch,

@@ -1,7 +1,7 @@
 //! Stage 7, on the gateway's side: members' watermarks, gathered for a moment and sent on as one task a channel.
 //!
-//! A room of thousands that all read the same message costs one task. A receipt is no promise: one that is lost with
-//! the process is reported again by its client, and the next one covers it.
+//! A room of thousands that all read the same message costs one task. A receipt that is lost with the process is covered
+//! by the next one of its client.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Receipts {
     }
 
     /// Sends what was gathered, an interval after the first. Sleeps while there is nothing. Runs until dropped.
-    pub async fn run(&self, queue: Arc<dyn TaskQueue>) {
+    pub async fn run(self: Arc<Self>, queue: Arc<dyn TaskQueue>) {
         loop {
             self.first.notified().await;
             tokio::time::sleep(self.interval).await;
@@ -74,7 +74,7 @@ impl Receipts {
     }
 
     /// Sends everything that waits now.
-    pub fn flush(&self, queue: &dyn TaskQueue) {
+    pub fn flush(self: &Arc<Self>, queue: &dyn TaskQueue) {
         let gathered = std::mem::take(&mut *self.waiting.lock());
         let shards = queue.shards(Family::DbTasks);
         for (channel, marks) in gathered.channels {
@@ -82,19 +82,37 @@ impl Receipts {
                 marks.into_iter().map(|(user, (delivered, read))| (user, delivered, read)).collect();
             while !marks.is_empty() {
                 let rest = marks.split_off(marks.len().min(MAX_IN_TASK));
-                let task = Task::Receipts(ReceiptsTask { channel, marks });
                 let lane = Lane { family: Family::DbTasks, shard: channel.shard(shards) };
-                if let Err(error) = enqueue(queue, lane, &task) {
-                    tracing::debug!(%error, %channel, "receipts wait for the queue");
-                    self.put_back(task);
-                }
+                self.enqueue(queue, lane, ReceiptsTask { channel, marks });
                 marks = rest;
             }
         }
     }
 
-    fn put_back(&self, task: Task) {
-        let Task::Receipts(ReceiptsTask { channel, marks }) = task else { return };
+    /// A client reports each watermark once, and waits for no reply: what can't be queued now is queued later.
+    fn enqueue(self: &Arc<Self>, queue: &dyn TaskQueue, lane: Lane, task: ReceiptsTask) {
+        let payload = match Task::Receipts(task.clone()).encode() {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::error!(%error, channel = %task.channel, "receipts can't be encoded");
+                return;
+            }
+        };
+        let (receipts, later) = (Arc::clone(self), task.clone());
+        let confirm = move |outcome: Result<(), QueueError>| {
+            if let Err(error) = outcome {
+                receipts.put_back(later, &error);
+            }
+        };
+        if let Err(error) = queue.enqueue(lane, payload, Box::new(confirm)) {
+            self.put_back(task, &error);
+        }
+    }
+
+    fn put_back(&self, task: ReceiptsTask, error: &QueueError) {
+        let ReceiptsTask { channel, marks } = task;
+        tracing::debug!(%error, %channel, "receipts wait for the queue");
+        metrics::counter!("aula_receipts_delayed_total").increment(marks.len() as u64);
         let mut waiting = self.waiting.lock();
         for (user, delivered, read) in marks {
             waiting.add(channel, user, (delivered, read));
@@ -122,19 +140,6 @@ fn mark_pair(mark: Mark) -> (Seq, Seq) {
         Mark::Delivered(seq) => (seq, 0),
         Mark::Read(seq) => (0, seq),
     }
-}
-
-fn enqueue(queue: &dyn TaskQueue, lane: Lane, task: &Task) -> Result<(), QueueError> {
-    let payload = task.encode().map_err(|error| QueueError::Unavailable(error.to_string()))?;
-    queue.enqueue(
-        lane,
-        payload,
-        Box::new(|outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "receipts were not queued; their clients will report again");
-            }
-        }),
-    )
 }
 
 #[cfg(test)]

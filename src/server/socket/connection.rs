@@ -176,7 +176,8 @@ impl Connection {
         let alarm = tokio::time::sleep(config.session.ping_interval.min(expires_in));
         tokio::pin!(alarm);
         loop {
-            while !session.outbox.is_empty() {
+            // Once a turn, not until it is empty: a flood of frames must not keep the turn from what else there is.
+            if !session.outbox.is_empty() {
                 let closing = session.outbox.take(&mut frames);
                 if closing.as_ref() == Some(&SLOW_CONSUMER) {
                     return Err(Ended::Closing(SLOW_CONSUMER));
@@ -185,6 +186,9 @@ impl Connection {
                 if let Some(closing) = closing {
                     return Err(Ended::Closing(closing));
                 }
+            }
+            if Instant::now() >= expires {
+                return Err(Ended::Closing(EXPIRED));
             }
             tokio::select! {
                 frame = self.socket.next() => {
@@ -197,11 +201,9 @@ impl Connection {
                     }
                 }
                 () = session.outbox.changed() => {}
+                () = std::future::ready(()), if !session.outbox.is_empty() => {}
                 () = &mut alarm => {
                     let now = Instant::now();
-                    if now >= expires {
-                        return Err(Ended::Closing(EXPIRED));
-                    }
                     if now.duration_since(last_heard) >= config.session.idle_timeout {
                         return Err(Ended::Closing(Closing::new(1008, "idle: nothing was heard, not even a pong")));
                     }

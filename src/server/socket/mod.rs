@@ -16,7 +16,7 @@ use axum::{Extension, Router};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::gateway::{Gateway, count_refusal};
+use super::gateway::Gateway;
 use super::http::bearer::token_of;
 use super::http::listen::Place;
 use super::http::problem::Problem;
@@ -68,7 +68,6 @@ async fn upgrade(
     match accept(&sockets, &headers, upgrade, place).await {
         Ok(response) => response,
         Err(problem) => {
-            count_refusal(problem.code());
             tracing::debug!(peer = ?peer.map(|peer| peer.0.0), code = %problem.code(), "a handshake was refused");
             problem.into_response()
         }

@@ -10,7 +10,7 @@ mod tests;
 mod members;
 mod watermarks;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -26,6 +26,9 @@ use crate::wire::ErrorCode;
 
 /// Entries in one flush, at most: bounds the size of a store's atomic batch.
 const MAX_ENTRIES: usize = 500;
+
+/// Answers of the store that are kept, before it is looked which of them are still of use.
+const MAX_FOUND: usize = 4 * MAX_ENTRIES;
 
 /// A channel in its owner's hands.
 pub(super) struct Channel {
@@ -134,6 +137,12 @@ impl Channel {
     pub(super) fn advance(&mut self, window: &mut Window, options: &WorkerOptions, effects: &mut Effects) {
         if matches!(self.loaded, Loaded::NotYet | Loaded::Loading) {
             return;
+        }
+        if self.found.len() > MAX_FOUND {
+            // The line of a busy channel may never be empty: then only the answers for those in it are kept.
+            let waiting = self.waiting.iter().filter_map(|waiting| identity(&waiting.task));
+            let asked: HashSet<(&Username, Uuid)> = waiting.collect();
+            self.found.retain(|(sender, client_id), _| asked.contains(&(sender, *client_id)));
         }
         while let Some(next) = self.waiting.front() {
             if self.pending.entries.len() >= MAX_ENTRIES {

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ impl Gateway {
         };
         // Being in it already, as with a direct channel that is asked for again, needs no more checks.
         if session.room(channel).is_none() {
-            self.check_joining(&members).await?;
+            self.check_joining(channel, &members).await?;
         }
         let origin = Origin { session: session.id, reference };
         let task = CreateTask { channel, id: Uuid::now_v7(), kind, name, members, at: Millis::now(), origin };
@@ -63,18 +63,16 @@ impl Gateway {
     }
 
     /// Whether these users exist, and may be in one more channel.
-    async fn check_joining(&self, users: &[Username]) -> Result<(), Refusal> {
+    async fn check_joining(&self, channel: ChannelId, users: &[Username]) -> Result<(), Refusal> {
         if let Some(missing) = self.auth.accounts().missing(users).await?.first() {
             return Err(Refusal::new(ErrorCode::NotFound, format!("there is no user {missing}")));
         }
         let most = self.config.channels.max_per_user;
+        let counted = Instant::now();
         let counts = self.store.channel_counts(users.to_vec()).await?;
-        match users.iter().zip(counts).find(|(_, count)| *count >= most) {
-            None => Ok(()),
-            Some((user, _)) => {
-                Err(Refusal::new(ErrorCode::TooLarge, format!("{user} is in {most} channels, which is the most")))
-            }
-        }
+        self.joining.admit(channel, users, &counts, counted, most).map_err(|user| {
+            Refusal::new(ErrorCode::TooLarge, format!("{user} is in {most} channels, which is the most"))
+        })
     }
 
     /// Checks what can be checked now; the owner checks again when the change's turn comes.
@@ -105,7 +103,7 @@ impl Gateway {
             return Err(Refusal::new(ErrorCode::Forbidden, "only an owner of the channel removes others"));
         }
         if !add.is_empty() {
-            self.check_joining(&add).await?;
+            self.check_joining(channel, &add).await?;
         }
         let origin = Origin { session: session.id, reference };
         let (id, by) = (Uuid::now_v7(), me.clone());
