@@ -110,7 +110,8 @@ async fn so_many_connections_may_be_open() {
         open.push(people.one(name, Encoding::Json).await);
     }
     let fifth = Client::try_connect(people.server.addr(), "fifth", Auth::None, Encoding::Json).await;
-    assert!(matches!(fifth, Err(ConnectError::Failed(_))), "it is closed before a word");
+    // What it sent is never read: the reset for that may overtake the answer.
+    assert!(matches!(fifth, Err(ConnectError::Refused(503) | ConnectError::Failed(_))), "there is no place");
     open[0].close().await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     people.one("bob", Encoding::Json).await;

@@ -6,6 +6,7 @@ mod codes;
 mod drain;
 mod handshake;
 mod history;
+mod joining;
 mod limits;
 mod liveness;
 mod membership;
