@@ -30,7 +30,7 @@ pub use encoded::encode;
 pub use fanout::count_refusal;
 use joining::Joining;
 pub use outbox::{Closing, SLOW_CONSUMER};
-pub use requests::{MAX_PAGE, Resume, SEARCH_DEFAULT, history_page};
+pub use requests::{MAX_PAGE, Resume, history_page, search_limit};
 pub use resume::Step;
 use rooms::Rooms;
 pub use session::Session;

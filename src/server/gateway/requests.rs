@@ -18,7 +18,7 @@ use crate::wire::frame::{Error, Reply};
 use crate::wire::{ErrorCode, Frame, Incoming, Request};
 
 pub use history::{MAX_PAGE, history_page};
-pub use search::SEARCH_DEFAULT;
+pub use search::search_limit;
 
 /// Of a message about a request that can't be read, in bytes.
 const MAX_QUOTE: usize = 256;

@@ -14,7 +14,7 @@ use super::problem::{Problem, ProblemBody};
 use super::{Bearer, NO_STORE};
 use crate::message::{ChannelId, Message, Millis, Username};
 use crate::server::auth::Auth;
-use crate::server::gateway::{Gateway, MAX_PAGE, SEARCH_DEFAULT, history_page};
+use crate::server::gateway::{Gateway, MAX_PAGE, history_page, search_limit};
 use crate::server::search::{Query, SearchError};
 use crate::server::store::{Page, StoreError};
 use crate::wire::ErrorCode;
@@ -157,11 +157,7 @@ pub async fn search(
     if !gateway.config().features.search {
         return Err(Problem::new(ErrorCode::Forbidden, "search is switched off on this server"));
     }
-    let most = gateway.config().search.max_results;
-    let limit = query.limit.unwrap_or(SEARCH_DEFAULT.min(most as u32)) as usize;
-    if limit == 0 || limit > most {
-        return Err(invalid(format!("limit is 1 to {most}")));
-    }
+    let limit = search_limit(query.limit, gateway.config().search.max_results).map_err(invalid)?;
     let query = Query {
         text: query.q,
         channel: query.channel.map(ChannelId),

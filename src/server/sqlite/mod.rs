@@ -21,8 +21,8 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use error::DbError;
 use readers::Readers;
+pub use writer::Admission;
 use writer::Writer;
-pub use writer::{Admission, Written};
 
 /// The database in its data directory.
 pub const FILE_NAME: &str = "aula.db";
@@ -125,11 +125,6 @@ impl Database {
     /// Calls `observer` (on the writer's thread: it must not block) whenever another process has committed.
     pub fn on_foreign_commit(&self, observer: impl Fn() + Send + 'static) {
         self.inner.writer.observe(Box::new(observer));
-    }
-
-    /// Writes that wait for the writer now.
-    pub fn backlog(&self) -> usize {
-        self.inner.writer.backlog()
     }
 }
 

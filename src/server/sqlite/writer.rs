@@ -30,13 +30,6 @@ const COMPANY: Duration = Duration::from_millis(10);
 /// other, each pays with a part of a millisecond for sharing an fsync with the next ones.
 const PACE: Duration = Duration::from_millis(1);
 
-/// What a finished transaction held, for metrics.
-#[derive(Debug, Clone, Copy)]
-pub struct Written {
-    pub writes: usize,
-    pub took: Duration,
-}
-
 type Observer = Box<dyn Fn() + Send>;
 
 /// The thread that owns the only writing connection.
@@ -215,7 +208,7 @@ impl Loop {
     fn write_all_that_waits(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let started = Instant::now();
         let outcome = self.group_commit(batch);
-        let written = Written { writes: batch.len(), took: started.elapsed() };
+        let (writes, took) = (batch.len(), started.elapsed());
         match outcome {
             Ok(()) => {
                 if let Some(Failing { since, failed, .. }) = self.failing.take() {
@@ -225,8 +218,8 @@ impl Loop {
                 for job in batch.drain(..) {
                     self.finish(job, Ok(()));
                 }
-                metrics::histogram!("aula_writer_batch_writes").record(written.writes as f64);
-                metrics::histogram!("aula_writer_commit_seconds").record(written.took.as_secs_f64());
+                metrics::histogram!("aula_writer_batch_writes").record(writes as f64);
+                metrics::histogram!("aula_writer_commit_seconds").record(took.as_secs_f64());
                 self.checkpoints.after_commit(&self.connection);
             }
             // The environment's fault: every write of the group would meet it again.

@@ -7,7 +7,13 @@ use crate::wire::request::Search;
 use crate::wire::{ErrorCode, Frame};
 
 /// Hits in a page when the client doesn't say.
-pub const SEARCH_DEFAULT: u32 = 20;
+const DEFAULT_HITS: usize = 20;
+
+/// The size of a page that a client's `limit` asks for; `Err` says what is wrong with it.
+pub fn search_limit(asked: Option<u32>, most: usize) -> Result<usize, String> {
+    let limit = asked.map_or(DEFAULT_HITS.min(most), |limit| limit as usize);
+    if (1..=most).contains(&limit) { Ok(limit) } else { Err(format!("limit is 1 to {most}")) }
+}
 
 impl Gateway {
     pub(super) async fn search_for(
@@ -23,11 +29,8 @@ impl Gateway {
         if channel.is_some_and(|channel| session.room(channel).is_none()) {
             return Err(Refusal::not_a_member());
         }
-        let limit = limit.unwrap_or(SEARCH_DEFAULT) as usize;
-        let most = self.config.search.max_results;
-        if limit == 0 || limit > most {
-            return Err(Refusal::new(ErrorCode::Invalid, format!("limit is 1 to {most}")));
-        }
+        let limit = search_limit(limit, self.config.search.max_results)
+            .map_err(|wrong| Refusal::new(ErrorCode::Invalid, wrong))?;
         let query = Query { text: query, channel, from, before, after, limit, cursor };
         let page = self.search.search(session.username(), query).await?;
         Ok(Some(Frame::SearchResults(SearchResults { reference, page })))
