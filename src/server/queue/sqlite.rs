@@ -225,9 +225,13 @@ impl TaskQueue for SqliteQueue {
 
     async fn probe(&self) -> Result<(), QueueError> {
         let touched = self.inner.database.write_as(Admission::Bounded, |connection| {
-            // The same value, but a page that must be written: a full disk is met here, too.
+            // Another value each time: SQLite doesn't write a row that stays the same, and only a page that must be
+            // written meets a full or read-only disk.
             connection
-                .prepare_cached("UPDATE settings SET value = value WHERE name = 'queue.shards'")?
+                .prepare_cached(
+                    "INSERT INTO settings (name, value) VALUES ('queue.probe', '0')
+                     ON CONFLICT (name) DO UPDATE SET value = CASE value WHEN '0' THEN '1' ELSE '0' END",
+                )?
                 .execute([])
                 .map(drop)
         });

@@ -154,3 +154,17 @@ fn a_consumer_that_lost_its_lane_does_not_take_it_from_a_later_one() {
     drop(new);
     assert!(second.consume(PATIENCE).is_some());
 }
+
+#[tokio::test]
+async fn a_probe_writes_even_when_nobody_else_does() {
+    let backend = Sqlite::fresh().await;
+    let process = backend.open(Settings { shards: 1, max_depth: 10 }).await.unwrap();
+    let log = backend.database.directory().join("aula.db-wal");
+    let mut size = std::fs::metadata(&log).unwrap().len();
+    for _ in 0..3 {
+        process.queue.probe().await.unwrap();
+        let now = std::fs::metadata(&log).unwrap().len();
+        assert!(now > size, "nothing was written that could have failed");
+        size = now;
+    }
+}
