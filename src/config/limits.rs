@@ -74,6 +74,7 @@ fn time(key: &'static str, value: Duration, min: u128, max: u128) -> Limit {
 /// unit. `queue.prefetch` ends where AMQP's `prefetch-count` does, `welcome` where its frame does.
 pub(super) fn of(config: &Config) -> Vec<Limit> {
     let Config { server, session, channels, welcome, receipts, typing, search, auth, queue, store, .. } = config;
+    let Config { cassandra, rabbitmq, .. } = config;
     vec![
         count("server.max_connections", server.max_connections, 1, 1_000_000),
         count("server.max_unauthenticated", server.max_unauthenticated, 1, 1_000_000),
@@ -97,6 +98,7 @@ pub(super) fn of(config: &Config) -> Vec<Limit> {
         count("channels.resume_limit", channels.resume_limit, 1, 10_000),
         count("channels.ring_frames", channels.ring_frames, 1, 10_000),
         count("channels.max_cached_rooms", channels.max_cached_rooms, 1, 10_000_000),
+        count("welcome.concurrency", welcome.concurrency, 1, 10_000),
         count("welcome.channels", welcome.channels, 0, 200),
         count("welcome.messages", welcome.messages, 0, 100),
         time("receipts.interval", receipts.interval, 10 * MS, MINUTE),
@@ -119,6 +121,11 @@ pub(super) fn of(config: &Config) -> Vec<Limit> {
         count("store.readers", store.readers, 1, 256),
         count("store.writer_queue", store.writer_queue, 1, 1_000_000),
         count("store.max_batch", store.max_batch, 1, 100_000),
+        time("cassandra.request_timeout", cassandra.request_timeout, 100 * MS, MINUTE),
+        time("rabbitmq.heartbeat", rabbitmq.heartbeat, SECOND, 5 * MINUTE),
+        count("rabbitmq.publish_window", rabbitmq.publish_window, 1, 1_000_000),
+        count("rabbitmq.delivery_limit", rabbitmq.delivery_limit, 10, 1_000_000),
+        count("rabbitmq.events_backlog", rabbitmq.events_backlog, 100, 10_000_000),
     ]
 }
 

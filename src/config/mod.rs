@@ -6,7 +6,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `types.rs` | the typed values |
+//! | `types.rs`, `servers.rs` | the typed values |
 //! | `schema.rs` | the keys, read from the embedded file, and the nearest one to a misspelling |
 //! | `tree.rs` | YAML as keys with line numbers |
 //! | `layers.rs` | file, environment and flags as settings |
@@ -22,6 +22,7 @@ mod limits;
 mod load;
 mod render;
 mod schema;
+mod servers;
 mod tree;
 mod types;
 mod validate;
@@ -29,6 +30,7 @@ mod validate;
 pub use error::{ConfigError, Problem, Source, Sources};
 pub use layers::{Overrides, environment};
 pub use load::Loaded;
+pub use servers::*;
 pub use types::*;
 
 /// The commented default file, as `aula config print --default` prints it.

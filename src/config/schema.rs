@@ -187,8 +187,18 @@ mod tests {
             let comment = Schema::get().comment(&leaf.path);
             let lines: Vec<_> = comment.lines().collect();
             assert!(lines.len() >= 2, "{} has a reason and a line that says what it may be: {comment:?}", leaf.path);
-            let kinds =
-                ["Number, ", "Bytes, ", "Duration, ", "One of: ", "true or false.", "Path.", "List of ", "Address "];
+            let kinds = [
+                "Number, ",
+                "Bytes, ",
+                "Duration, ",
+                "One of: ",
+                "true or false.",
+                "Path.",
+                "List of ",
+                "Address ",
+                "Text.",
+                "URL.",
+            ];
             let last = lines.last().unwrap().trim();
             assert!(kinds.iter().any(|kind| last.starts_with(kind)), "{}: {last:?}", leaf.path);
         }

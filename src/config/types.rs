@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::servers::{Cassandra, Elasticsearch, Rabbitmq, Worker};
 use super::{bytes, duration};
 
 /// A configuration whose values are all within their bounds. `Config::default()` is the embedded file.
@@ -25,7 +26,31 @@ pub struct Config {
     pub auth: Auth,
     pub queue: Queue,
     pub store: Store,
+    pub worker: Worker,
+    pub cassandra: Cassandra,
+    pub rabbitmq: Rabbitmq,
+    pub elasticsearch: Elasticsearch,
     pub features: Features,
+}
+
+/// Where a deployment keeps what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deployment {
+    /// One SQLite file in the data directory.
+    Embedded,
+    /// RabbitMQ, Cassandra and Elasticsearch.
+    Distributed,
+}
+
+impl Config {
+    /// What the three backends make together; a valid configuration has no mixture.
+    #[must_use]
+    pub fn deployment(&self) -> Deployment {
+        match self.store.backend {
+            StoreBackend::Sqlite => Deployment::Embedded,
+            StoreBackend::Cassandra => Deployment::Distributed,
+        }
+    }
 }
 
 /// What is logged, and how; always to stderr.
@@ -145,6 +170,8 @@ pub struct Channels {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Welcome {
+    /// Welcomes prepared at the same time.
+    pub concurrency: usize,
     /// Channels that come with messages; may be 0.
     pub channels: usize,
     /// Messages of each; may be 0, at most `channels.ring_frames`.
@@ -189,12 +216,15 @@ pub struct Search {
 #[serde(rename_all = "lowercase")]
 pub enum SearchBackend {
     Fts5,
+    Elasticsearch,
 }
 
 /// Accounts and tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
+    /// Empty: in `data_dir`.
+    pub keys_file: PathBuf,
     pub signup: Signup,
     #[serde(with = "duration")]
     pub access_token_ttl: Duration,
@@ -271,6 +301,7 @@ impl Queue {
 #[serde(rename_all = "lowercase")]
 pub enum QueueBackend {
     Sqlite,
+    Rabbitmq,
 }
 
 /// The message store.
@@ -291,6 +322,7 @@ pub struct Store {
 #[serde(rename_all = "lowercase")]
 pub enum StoreBackend {
     Sqlite,
+    Cassandra,
 }
 
 /// Parts that can be switched off; sent to clients in `welcome`.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::error::{Problem, Sources};
 use super::limits;
-use super::types::Config;
+use super::types::{Config, QueueBackend, SearchBackend, StoreBackend};
 
 /// Room for what surrounds a message's text in a frame: names, ids and punctuation.
 const ENVELOPE_BYTES: usize = 1 << 10;
@@ -21,7 +21,30 @@ pub(super) fn problems(config: &Config, sources: &Sources, rejected: &BTreeSet<S
         check.report("data_dir", "is empty, but must name a folder");
     }
     relations(config, &mut check);
+    one_deployment(config, &mut check);
     check.problems
+}
+
+/// A queue in a file that only one host sees doesn't feed workers of a store that all see, nor the reverse.
+fn one_deployment(config: &Config, check: &mut Check<'_>) {
+    let is_server = [
+        ("store.backend", config.store.backend == StoreBackend::Cassandra),
+        ("queue.backend", config.queue.backend == QueueBackend::Rabbitmq),
+        ("search.backend", config.search.backend == SearchBackend::Elasticsearch),
+    ];
+    let store = is_server[0].1;
+    for (key, is_server) in &is_server[1..] {
+        if *is_server != store {
+            let (these, those) =
+                if store { ("cassandra", "rabbitmq and elasticsearch") } else { ("sqlite", "sqlite and fts5") };
+            check.report(
+                key,
+                &format!(
+                    "does not go with store.backend {these}: the three are either embedded or servers, here {those}"
+                ),
+            );
+        }
+    }
 }
 
 struct Check<'a> {

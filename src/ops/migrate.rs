@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::exit::Advise;
 use super::{Context, Exit, arguments};
-use crate::config::{Config, StoreBackend};
+use crate::config::Config;
 use crate::server::sqlite::FILE_NAME;
 use crate::server::sqlite::migrate::{self, Applied, LockState, MigrateError, Planned, Progress, State, Step};
 
@@ -57,11 +57,8 @@ impl Args {
     }
 }
 
-/// A match, so that a store without a file in the data directory can't be forgotten here.
 pub(super) fn database(config: &Config) -> PathBuf {
-    match config.store.backend {
-        StoreBackend::Sqlite => config.data_dir.join(FILE_NAME),
-    }
+    config.data_dir.join(FILE_NAME)
 }
 
 fn up(context: &Context, database: &Path, wait: Duration) -> anyhow::Result<Exit> {

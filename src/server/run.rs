@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::Auth;
 use super::backends::{Backends, Part, make_data_dir, worker_options};
-use super::events::{EmbeddedBus, EventSink, EventTail};
+use super::events::EventSink;
 use super::gateway::Gateway;
 use super::http::health::Health;
 use super::lock::ServerLock;
@@ -93,7 +93,7 @@ impl Server {
         let search = Arc::clone(&backends.search);
         let gateway = Gateway::new(Arc::clone(&config), auth.clone(), queue, store, search);
         let sink: Arc<dyn EventSink> = gateway.clone();
-        let events = EventTail::open(backends.database.clone()).await?;
+        let events = backends.events.source().await?;
 
         let mut background = JoinSet::new();
         background.spawn(events.run(Arc::clone(&sink)));
@@ -106,8 +106,8 @@ impl Server {
         let workers = TaskTracker::new();
         let stop_workers = CancellationToken::new();
         if with_workers {
-            let bus = Arc::new(EmbeddedBus::new(backends.database.clone(), Some(sink)));
-            let stages = Stages { queue: backends.queue, store: backends.store, search: backends.search, bus };
+            let bus = backends.events.bus(Some(sink));
+            let stages = Stages { queue: backends.queue, store: backends.store, index: backends.index, bus };
             for lane in lanes(&stages, &Family::ALL, None) {
                 workers.spawn(worker::run(lane, stages.clone(), worker_options(&config), stop_workers.clone()));
             }
@@ -232,8 +232,8 @@ pub struct Worker {
 impl Worker {
     pub async fn start(config: Config, families: &[Family], shards: Option<&[u16]>) -> anyhow::Result<Self> {
         let backends = Backends::open(&config, Part::Worker).await?;
-        let bus = Arc::new(EmbeddedBus::new(backends.database.clone(), None));
-        let stages = Stages { queue: backends.queue, store: backends.store, search: backends.search, bus };
+        let bus = backends.events.bus(None);
+        let stages = Stages { queue: backends.queue, store: backends.store, index: backends.index, bus };
         let (workers, stop) = (TaskTracker::new(), CancellationToken::new());
         let there = stages.queue.shards(Family::DbTasks);
         if let Some(shard) = shards.unwrap_or_default().iter().find(|shard| **shard >= there) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::{EmbeddedBus, Event, EventBus, EventSink, EventTail};
+use super::{EmbeddedBus, Event, EventBus, EventSink, EventSource as _, EventTail};
 use crate::message::{ChannelId, Kind, Message, Millis, Seq, Username};
 use crate::server::sqlite::testing::TempDatabase;
 
@@ -94,7 +94,7 @@ async fn from_another_process() {
     let file = TempDatabase::new();
     let gateway = Arc::new(Recorder::default());
     let tail = EventTail::open(file.open_again()).await.unwrap();
-    let following = tokio::spawn(tail.run(gateway.clone()));
+    let following = tokio::spawn(Box::new(tail).run(gateway.clone()));
     all_arrive_in_order(Arc::new(EmbeddedBus::new(file.open_again(), None)), gateway).await;
     following.abort();
 }
@@ -106,7 +106,7 @@ async fn a_gateway_begins_with_what_comes_after_its_start() {
     bus.publish(events(1, 1, 5)).await.unwrap();
     let gateway = Arc::new(Recorder::default());
     let tail = EventTail::open(file.open_again()).await.unwrap();
-    let following = tokio::spawn(tail.run(gateway.clone()));
+    let following = tokio::spawn(Box::new(tail).run(gateway.clone()));
     bus.publish(events(1, 6, 6)).await.unwrap();
     assert_eq!(gateway.hears(3).await, events(1, 6, 6));
     assert_eq!(*gateway.missed.lock(), 0);
@@ -123,7 +123,7 @@ async fn a_gateway_that_stood_still_too_long_is_told_so() {
     bus.publish(events(1, 1, 4)).await.unwrap();
     // As the bus does when a hundred thousand wait.
     database.write(|connection| connection.execute("DELETE FROM events WHERE id <= 6", [])).await.unwrap();
-    let following = tokio::spawn(tail.run(gateway.clone()));
+    let following = tokio::spawn(Box::new(tail).run(gateway.clone()));
     bus.publish(events(1, 5, 5)).await.unwrap();
     assert_eq!(gateway.hears(9).await[..], events(1, 3, 5)[..]);
     assert_eq!(*gateway.missed.lock(), 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::{BusError, Event, EventBus, EventSink};
+use super::{BusError, Event, EventBus, EventSink, EventSource};
 use crate::server::sqlite::{Database, DbError};
 
 /// Events read at once, at most.
@@ -82,17 +82,6 @@ impl EventTail {
         Ok(Self { database, changed, cursor })
     }
 
-    /// Runs until dropped.
-    pub async fn run(mut self, gateway: Arc<dyn EventSink>) {
-        loop {
-            self.changed.notified().await;
-            while let Err(error) = self.hand_over(gateway.as_ref()).await {
-                tracing::warn!(%error, "events can't be read; trying again");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-
     async fn hand_over(&mut self, gateway: &dyn EventSink) -> Result<(), DbError> {
         loop {
             let after = self.cursor;
@@ -125,6 +114,19 @@ impl EventTail {
                     connection.prepare_cached("DELETE FROM events WHERE id <= ?1")?.execute([last])
                 })
                 .await?;
+        }
+    }
+}
+
+#[async_trait]
+impl EventSource for EventTail {
+    async fn run(mut self: Box<Self>, gateway: Arc<dyn EventSink>) {
+        loop {
+            self.changed.notified().await;
+            while let Err(error) = self.hand_over(gateway.as_ref()).await {
+                tracing::warn!(%error, "events can't be read; trying again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         }
     }
 }

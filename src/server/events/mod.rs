@@ -63,3 +63,11 @@ pub trait EventSink: Send + Sync + 'static {
     /// Some events are lost: nothing that was told to clients since the last one can be relied on to be complete.
     fn missed(&self);
 }
+
+/// A gateway's end of the bus.
+#[async_trait]
+pub trait EventSource: Send {
+    /// Hands over every event from when the source was opened on. Runs until dropped; reconnects by itself, and says
+    /// [`EventSink::missed`] when something may be lost.
+    async fn run(self: Box<Self>, gateway: Arc<dyn EventSink>);
+}

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::auth::{Auth, Revocation};
 use super::queue::TaskQueue;
 use super::receipts::Receipts;
-use super::search::SearchIndex;
+use super::search::Search;
 use super::store::Store;
 use crate::config::Config;
 use crate::wire::Frame;
@@ -43,7 +43,7 @@ pub struct Gateway {
     auth: Auth,
     queue: Arc<dyn TaskQueue>,
     store: Arc<dyn Store>,
-    search: Arc<dyn SearchIndex>,
+    search: Arc<dyn Search>,
     receipts: Arc<Receipts>,
     sessions: Sessions,
     rooms: Rooms,
@@ -56,7 +56,7 @@ impl Gateway {
         auth: Auth,
         queue: Arc<dyn TaskQueue>,
         store: Arc<dyn Store>,
-        search: Arc<dyn SearchIndex>,
+        search: Arc<dyn Search>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -88,7 +88,7 @@ impl Gateway {
         &self.store
     }
 
-    pub fn search(&self) -> &Arc<dyn SearchIndex> {
+    pub fn search(&self) -> &Arc<dyn Search> {
         &self.search
     }
 

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 use uuid::Uuid;
 
-use super::{Query, SearchError, SearchIndex, query};
+use super::{Query, Search, SearchError, SearchIndex, query};
 use crate::message::{ChannelId, Kind, Message, Millis, Username};
 use crate::server::sqlite::{Admission, Database, DbError};
 use crate::server::store::sqlite_columns as columns;
@@ -49,7 +49,10 @@ impl SearchIndex for Fts5Search {
         });
         written.await.map_err(|error| SearchError::Unavailable(error.to_string()))
     }
+}
 
+#[async_trait]
+impl Search for Fts5Search {
     async fn search(&self, searcher: &Username, query: Query) -> Result<SearchPage, SearchError> {
         let expression = query::expression(&query.text)?;
         let below = query.cursor.as_deref().map(decode_cursor).transpose()?.unwrap_or(i64::MAX);

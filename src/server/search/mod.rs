@@ -41,13 +41,17 @@ pub enum SearchError {
     Unavailable(String),
 }
 
-/// Makes messages findable, for those who may read them.
+/// Finds messages, for those who may read them.
 #[async_trait]
-pub trait SearchIndex: Send + Sync + 'static {
+pub trait Search: Send + Sync + 'static {
+    /// The searcher's newest matches first, at most `query.limit`, only from channels it is a member of now.
+    async fn search(&self, searcher: &Username, query: Query) -> Result<SearchPage, SearchError>;
+}
+
+/// Makes messages findable.
+#[async_trait]
+pub trait SearchIndex: Search {
     /// Indexes stored entries; those that are no text are passed over, those that are indexed already stay as they
     /// are.
     async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError>;
-
-    /// The searcher's newest matches first, at most `query.limit`, only from channels it is a member of now.
-    async fn search(&self, searcher: &Username, query: Query) -> Result<SearchPage, SearchError>;
 }

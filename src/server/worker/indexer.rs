@@ -102,7 +102,7 @@ async fn read(stages: &Stages, channel: ChannelId, after: Seq, limit: usize) -> 
 /// Tries until it succeeds.
 async fn write(stages: &Stages, page: Vec<Message>) {
     let mut backoff = Backoff::new();
-    while let Err(error) = stages.search.index(page.clone()).await {
+    while let Err(error) = stages.index.index(page.clone()).await {
         tracing::warn!(%error, entries = page.len(), "entries are not indexed yet");
         backoff.pause().await;
     }

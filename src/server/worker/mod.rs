@@ -24,7 +24,7 @@ use super::store::Store;
 pub struct Stages {
     pub queue: Arc<dyn TaskQueue>,
     pub store: Arc<dyn Store>,
-    pub search: Arc<dyn SearchIndex>,
+    pub index: Arc<dyn SearchIndex>,
     pub bus: Arc<dyn EventBus>,
 }
 

@@ -66,7 +66,7 @@ impl Process {
         let stages = Stages {
             queue: Arc::new(queue),
             store: Arc::new(SqliteStore::new(database.database())),
-            search: Arc::new(Fts5Search::new(database.database(), PATIENCE, 100_000)),
+            index: Arc::new(Fts5Search::new(database.database(), PATIENCE, 100_000)),
             bus,
         };
         let mut process = Self { database, stages, workers: JoinSet::new(), stop: CancellationToken::new() };
@@ -236,7 +236,7 @@ async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event
 async fn check_search(process: &Process) {
     let text = "word".to_owned();
     let query = Query { text, channel: None, from: None, before: None, after: None, limit: 10_000, cursor: None };
-    let page = process.stages.search.search(&user("bob"), query).await.unwrap();
+    let page = process.stages.index.search(&user("bob"), query).await.unwrap();
     assert_eq!((page.hits.len(), page.total), (SENDS, SENDS as u64), "all is indexed, and once");
 }
 
