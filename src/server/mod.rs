@@ -14,6 +14,7 @@
 
 pub mod auth;
 pub mod backends;
+pub mod cassandra;
 pub mod events;
 pub mod gateway;
 pub mod http;
@@ -26,4 +27,5 @@ pub mod search;
 pub mod socket;
 pub mod sqlite;
 pub mod store;
+pub mod tls;
 pub mod worker;
