@@ -1,0 +1,2 @@
+# shellcheck shell=bash
+docker_answers() { return 1; }
