@@ -33,8 +33,7 @@ cassandra_start() {
     local name=$1 dir=$STATE/$1 address port storage_port
     address=$(cassandra_address "$name")
     read -r port storage_port < <(cassandra_ports "$name")
-    mkdir -p "$dir/conf" "$dir/data"
-    cp "$HERE/cassandra.yaml" "$HERE/logback.xml" "$dir/conf/"
+    mkdir -p "$dir/conf" "$dir/data" "$dir/tmp"
 
     local heap=512m cluster=aula seeds=$address settings=()
     if [ "$name" != cassandra ]; then
@@ -45,6 +44,8 @@ cassandra_start() {
         local tokens=(-9223372036854775808 -3074457345618258603 3074457345618258602)
         settings+=("-Dcassandra.settings.initial_token=${tokens[${name##*-} - 1]}")
     fi
+    cp "$HERE/logback.xml" "$dir/conf/"
+    sed "s/@SEEDS@/${seeds//,/:$storage_port,}:$storage_port/" "$HERE/cassandra.yaml" >"$dir/conf/cassandra.yaml"
     settings+=(
         "-Dcassandra.config=file://$dir/conf/cassandra.yaml"
         -Dcassandra.config.allow_system_properties=true
@@ -61,17 +62,10 @@ cassandra_start() {
         "-Dlogback.configurationFile=$dir/conf/logback.xml"
         # Measures objects by attaching to itself.
         -Djdk.attach.allowAttachSelf=true
-        # Else it writes to the home folder's temporary files' place, shared with other sets.
+        # Native libraries are unpacked there: not left behind in the machine's own.
         "-Djava.io.tmpdir=$dir/tmp"
     )
-    mkdir -p "$dir/tmp"
-    cat >>"$dir/conf/cassandra.yaml" <<END
-seed_provider:
-  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters:
-      - seeds: "${seeds//,/:$storage_port,}:$storage_port"
-END
-    launch "$name" "$JAVA" "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -Xshare:auto -XX:TieredStopAtLevel=4 \
+    launch "$name" "$JAVA" "-Xms$heap" "-Xmx$heap" -XX:+ExitOnOutOfMemoryError \
         "@$HERE/cassandra.jvm" "${settings[@]}" \
         -cp "$dir/conf:$CACHE/cassandra-$CASSANDRA_VERSION/lib/*" org.apache.cassandra.service.CassandraDaemon
 }

@@ -207,7 +207,7 @@ processes_delete() {
 
 processes_status() {
     local name pid state all=0
-    printf '%-20s %-9s %-32s %-8s %s\n' server version address pid state
+    row server version address pid state
     for name in "$@"; do
         pid=$(main_pid "$name")
         state=ready
@@ -216,9 +216,7 @@ processes_status() {
         elif ! ready "$name"; then
             state="not ready" all=1
         fi
-        # shellcheck disable=SC2046 # the first of a list
-        printf '%-20s %-9s %-32s %-8s %s\n' "$name" "$(version "$name")" \
-            "$(address "$name"):$(printf '%s\n' $(ports "$name") | head -1)" "${pid:--}" "$state"
+        row "$name" "$(version "$name")" "$(client_address "$name")" "${pid:--}" "$state"
     done
     return $all
 }
