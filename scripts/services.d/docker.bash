@@ -21,14 +21,16 @@ docker_lock() { :; }
 docker_present() { compose ps --all --services | sort; }
 
 # Prints the container's number if it runs.
-container() { compose ps --status running -q "$1" 2>/dev/null | cut -c1-12; }
+docker_id() { compose ps --status running -q "$1" 2>/dev/null | cut -c1-12; }
+
+docker_missing() { command -v curl >/dev/null 2>&1 || echo "curl: apt-get install curl"; }
 
 docker_fetch() { compose pull --quiet "$@" >&2; }
 
 docker_up() {
     local name started=()
     for name in "$@"; do
-        [ -n "$(container "$name")" ] || started+=("$name")
+        [ -n "$(docker_id "$name")" ] || started+=("$name")
     done
     if ! compose up -d --wait --wait-timeout "$DEADLINE" "$@" >&2; then
         for name in "$@"; do
@@ -56,7 +58,7 @@ docker_status() {
     local name id state all=0
     row server image address container state
     for name in "$@"; do
-        id=$(container "$name")
+        id=$(docker_id "$name")
         state=ready
         if [ -z "$id" ]; then
             state=stopped all=1

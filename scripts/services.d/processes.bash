@@ -33,7 +33,7 @@ members() {
 }
 
 # The process that is the server itself: not its launchers and helpers.
-main_pid() {
+processes_id() {
     local pid main=
     for pid in $(members "$1"); do
         case $(cat "/proc/$pid/comm" 2>/dev/null) in java | beam.smp) main=$pid ;; esac
@@ -62,6 +62,7 @@ processes_lock() {
     mkdir -p "$STATE" "$CACHE"
     # Servers that run as nobody pass through it.
     chmod 711 "$STATE"
+    command -v flock >/dev/null || check_needs
     # Two at a time would start everything twice.
     exec 9>"$STATE/lock"
     flock -n 9 || { say "waiting for another scripts/services"; flock -w 300 9 || fail "it doesn't end: see $STATE/lock"; }
@@ -75,7 +76,7 @@ processes_present() {
     done
 }
 
-check_needs() {
+processes_missing() {
     local missing=() name
     need setsid util-linux
     need setpriv util-linux
@@ -83,9 +84,15 @@ check_needs() {
     for name in "$@"; do
         "$(kind "$name")_needs" "$name"
     done
-    [ ${#missing[@]} -gt 0 ] || return 0
+    [ ${#missing[@]} -eq 0 ] || printf '%s\n' "${missing[@]}" | sort -u
+}
+
+check_needs() {
+    local lacking
+    lacking=$(processes_missing "$@")
+    [ -n "$lacking" ] || return 0
     say "scripts/services: this machine lacks (and no Docker engine answers):"
-    printf '%s\n' "${missing[@]}" | sort -u | sed 's/^/  /' >&2
+    say "  ${lacking//$'\n'/$'\n'  }"
     exit 1
 }
 
@@ -119,7 +126,7 @@ check_ports() {
 processes_up() {
     local name starting=() pid
     for name in "$@"; do
-        if [ -z "$(main_pid "$name")" ]; then
+        if [ -z "$(processes_id "$name")" ]; then
             starting+=("$name")
         elif ! ready "$name"; then
             # From a run that was interrupted: it only has to be waited for.
@@ -165,7 +172,7 @@ wait_ready() {
         fi
         sleep 0.2
     done
-    main_pid "$name" >"$STATE/$name/pid"
+    processes_id "$name" >"$STATE/$name/pid"
     echo "$name"
 }
 
@@ -182,14 +189,14 @@ processes_end() {
     shift
     for name in "$@"; do
         [ "$signal" = KILL ] && { end_members "$name" KILL; continue; }
-        pid=$(main_pid "$name")
+        pid=$(processes_id "$name")
         # In good order; its helpers follow it, or are ended below.
         if [ -n "$pid" ]; then kill -s TERM "$pid" 2>/dev/null || true; fi
     done
     for name in "$@"; do
         begun=$SECONDS
-        while [ -n "$(main_pid "$name")" ] && [ $((SECONDS - begun)) -lt 30 ]; do sleep 0.1; done
-        [ -z "$(main_pid "$name")" ] || say "scripts/services: $name doesn't end: killing it"
+        while [ -n "$(processes_id "$name")" ] && [ $((SECONDS - begun)) -lt 30 ]; do sleep 0.1; done
+        [ -z "$(processes_id "$name")" ] || say "scripts/services: $name doesn't end: killing it"
         begun=$SECONDS
         while [ -n "$(members "$name")" ]; do
             [ $((SECONDS - begun)) -lt 10 ] || fail "$name can't be killed: pids" "$(members "$name" | tr '\n' ' ')"
@@ -209,7 +216,7 @@ processes_status() {
     local name pid state all=0
     row server version address pid state
     for name in "$@"; do
-        pid=$(main_pid "$name")
+        pid=$(processes_id "$name")
         state=ready
         if [ -z "$pid" ]; then
             state=stopped all=1
