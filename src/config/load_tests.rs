@@ -298,8 +298,8 @@ fn every_bad_value_says_what_is_expected() {
             "cassandra.contact_points must name at least one node, each as host:port such as 127.0.0.1:9042",
         ),
         (
-            "cassandra: {replication: [3]}",
-            "cassandra.replication has \"3\", but each must be a datacenter and its replicas, such as dc1:3",
+            "cassandra: {replication: [three]}",
+            "cassandra.replication has \"three\", but each must be a datacenter and its replicas, such as dc1:3",
         ),
         ("rabbitmq: {url: http://secret@host}", "rabbitmq.url must begin with amqp:// or amqps:// and name a host"),
         ("cassandra: {cert_file: x.pem}", "cassandra.cert_file and cassandra.key_file go together: set both or none"),
