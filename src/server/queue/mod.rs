@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use sqlite::{SqliteQueue, SqliteQueueOptions};
-pub use task::{BadPayload, ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SendTask, Task};
+pub use task::{BadPayload, ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SearchTask, SendTask, Task};
 
 /// The kinds of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -26,15 +26,18 @@ pub enum Family {
     DbTasks,
     /// Stored entries that search doesn't know yet.
     IndexTasks,
+    /// Questions of people; an embedded deployment asks its index itself.
+    SearchTasks,
 }
 
 impl Family {
-    pub const ALL: [Self; 2] = [Self::DbTasks, Self::IndexTasks];
+    pub const ALL: [Self; 3] = [Self::DbTasks, Self::IndexTasks, Self::SearchTasks];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DbTasks => "db_tasks",
             Self::IndexTasks => "index_tasks",
+            Self::SearchTasks => "search_tasks",
         }
     }
 }
@@ -49,7 +52,7 @@ impl std::str::FromStr for Family {
     type Err = String;
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let known = Self::ALL.into_iter().find(|family| family.as_str() == name);
-        known.ok_or_else(|| format!("no queue named \"{name}\"; the queues are db_tasks and index_tasks"))
+        known.ok_or_else(|| format!("no queue named \"{name}\"; the queues are db_tasks, index_tasks and search_tasks"))
     }
 }
 
@@ -113,7 +116,7 @@ pub struct LaneStats {
 /// The producer's side, and the way to a consumer.
 #[async_trait]
 pub trait TaskQueue: Send + Sync + 'static {
-    /// Lanes of a family: shards `0..n`.
+    /// Lanes of a family: shards `0..n`; 0 of one that this deployment has no use for.
     fn shards(&self, family: Family) -> u16;
 
     /// Puts a task at the end of a lane. The order of the calls is the order of the lane. `confirm` is called once:

@@ -3,15 +3,19 @@
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
+mod answers;
 mod fts5;
 mod query;
+mod queued;
 
 use async_trait::async_trait;
 
 use crate::message::{ChannelId, Message, Millis, Username};
 use crate::wire::frame::SearchPage;
 
+pub use answers::{RabbitAnswers, receive as receive_answers};
 pub use fts5::Fts5Search;
+pub use queued::{QueuedSearch, SearchAnswer, SearchAnswers};
 
 /// What somebody searches for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -190,7 +190,7 @@ impl Channel {
             Task::Change(change) => self.change(change, repeat_of, window, options, effects),
             Task::Receipts(receipts) => self.receipts(&receipts, redelivered, effects),
             // Never in a lane of db_tasks; whoever put it there gets nothing for it.
-            Task::Index(_) => false,
+            Task::Index(_) | Task::Search(_) => false,
         };
         if needs_store {
             self.pending.tags.push(tag);
@@ -332,7 +332,7 @@ fn identity(task: &Task) -> Option<(&Username, Uuid)> {
         Task::Send(send) => Some((&send.sender, send.client_id)),
         Task::Change(change) => Some((&change.by, change.id)),
         Task::Create(create) => create.members.first().map(|creator| (creator, create.id)),
-        Task::Receipts(_) | Task::Index(_) => None,
+        Task::Receipts(_) | Task::Index(_) | Task::Search(_) => None,
     }
 }
 
