@@ -194,7 +194,7 @@ mod tests {
 
         let (exit, text) = aula(&data, &["migrate", "status"]).unwrap();
         assert_eq!(exit, Exit::Partly);
-        assert!(text.contains("0001     initial  pending"), "{text}");
+        assert!(text.contains("0001     initial   pending"), "{text}");
         let (exit, text) = aula(&data, &["migrate", "plan"]).unwrap();
         assert_eq!(exit, Exit::Partly);
         assert!(text.starts_with("-- 0001_initial\nBEGIN;\n") && text.contains("CREATE TABLE users"), "{text}");
@@ -237,7 +237,7 @@ mod tests {
         database.execute("INSERT INTO schema_migrations VALUES (9999, 'later', '', 0, 0)", []).unwrap();
         let (exit, text) = aula(folder.path(), &["migrate", "status"]).unwrap();
         assert_eq!(exit, Exit::Failed);
-        assert!(text.contains("9999     later    newer"), "{text}");
+        assert!(text.contains("9999     later     newer"), "{text}");
         for command in ["up", "plan"] {
             let error = aula(folder.path(), &["migrate", command]).unwrap_err().to_string();
             assert!(error.contains("version 9999"), "{error}");

@@ -159,6 +159,7 @@ fn batch(channel: ChannelId, entries: Vec<Message>) -> ChannelBatch {
         departed: Vec::new(),
         delivered_by_all: 0,
         read_by_all: 0,
+        refused: Vec::new(),
     }
 }
 

@@ -23,7 +23,7 @@ macro_rules! migrations {
 
 /// In the order in which they are applied. A file that has been released is never edited: what it should have said
 /// is the next file's business.
-pub(super) const MIGRATIONS: &[Migration] = migrations!["0001" "initial"];
+pub(super) const MIGRATIONS: &[Migration] = migrations!["0001" "initial", "0002" "refusals"];
 
 const fn number(digits: &str) -> u32 {
     let digits = digits.as_bytes();
