@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::server::search::Query;
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Seq, Username};
+use crate::server::search::Query;
 
 /// Raised when a field is added or changes; consumers accept every version that was ever released.
 const VERSION: u8 = 1;

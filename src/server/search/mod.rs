@@ -1,9 +1,9 @@
 //! Search: an index of the stored messages, beside the store.
 
+mod answers;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
-mod answers;
 mod elasticsearch;
 mod fts5;
 mod html;

@@ -18,10 +18,11 @@ pub(super) async fn run(
 ) -> Result<(), Stopped> {
     let mut under_way = FuturesUnordered::new();
     loop {
+        let room = CONCURRENCY - under_way.len();
         tokio::select! {
             () = stop.cancelled() => break,
             Some(tag) = under_way.next() => consumer.acknowledge(&[tag]),
-            deliveries = consumer.next_batch(CONCURRENCY - under_way.len()), if under_way.len() < CONCURRENCY => {
+            deliveries = consumer.next_batch(room), if room > 0 => {
                 for Delivery { tag, payload, .. } in deliveries? {
                     match Task::decode(&payload) {
                         Ok(Task::Search(task)) => {

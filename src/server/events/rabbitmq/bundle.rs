@@ -37,7 +37,10 @@ pub(super) fn stamp(bundle: &mut [u8], origin: Origin) {
 pub(super) fn decode(bundle: &Bytes) -> Result<(Origin, Vec<Event>), String> {
     let (header, events) = bundle.split_at_checked(HEADER).ok_or("it is too short")?;
     if header[0] != VERSION {
-        return Err(format!("it has version {}, this binary reads up to {VERSION}: upgrade the gateways first", header[0]));
+        return Err(format!(
+            "it has version {}, this binary reads up to {VERSION}: upgrade the gateways first",
+            header[0]
+        ));
     }
     let publisher = Uuid::from_slice(&header[1..17]).map_err(|error| error.to_string())?;
     let number = header[17..].try_into().map(u64::from_be_bytes).map_err(|_| "its number is cut off")?;

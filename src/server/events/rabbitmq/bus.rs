@@ -37,7 +37,11 @@ impl RabbitBus {
         Self { link, publisher: Uuid::new_v4(), state: Mutex::default() }
     }
 
-    async fn send(&self, mut bundle: Vec<u8>) -> Result<lapin::publisher_confirm::PublisherConfirm, Unavailable> {
+    /// Resolves when the bundle is on its way; what it resolves to, when it is confirmed.
+    async fn send(
+        &self,
+        mut bundle: Vec<u8>,
+    ) -> Result<impl Future<Output = lapin::Result<Confirmation>> + Send + use<>, Unavailable> {
         let mut state = self.state.lock().await;
         let channel = match state.channel.take().filter(|channel| channel.status().connected()) {
             Some(channel) => channel,
@@ -77,6 +81,8 @@ impl EventBus for RabbitBus {
             }
             Ok(())
         };
-        timeout(CONFIRM_TIMEOUT, all).await.unwrap_or_else(|_elapsed| Err(BusError("the broker confirms nothing".into())))
+        timeout(CONFIRM_TIMEOUT, all)
+            .await
+            .unwrap_or_else(|_elapsed| Err(BusError("the broker confirms nothing".into())))
     }
 }
