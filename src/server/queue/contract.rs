@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{Consumer, Delivery, Family, Lane, LaneStats, QueueError, TaskQueue, enqueue_confirmed};
+use super::{Confirm, Consumer, Delivery, Family, Lane, LaneStats, QueueError, TaskQueue, enqueue_confirmed};
 
 /// Queues under test, which several processes may have open.
 #[async_trait]

@@ -1,5 +1,10 @@
 //! Processes with ways of their own to the broker, which end without goodbye when they are killed.
 
+mod dead_letters;
+mod faults;
+mod shards;
+mod throughput;
+
 use super::super::{RabbitQueue, RabbitQueueOptions};
 use super::*;
 use crate::server::rabbitmq::Link;
