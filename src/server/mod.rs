@@ -21,6 +21,7 @@ pub mod http;
 pub mod lock;
 pub mod metrics;
 pub mod queue;
+pub mod rabbitmq;
 pub mod receipts;
 pub mod run;
 pub mod search;
