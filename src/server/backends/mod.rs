@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::auth::secret::SigningKeys;
+use super::auth::secret::{SigningKeys, keys_file};
 use super::auth::{Accounts, Auth, AuthOptions};
 use super::events::{EventBus, EventSink, EventSource};
 use super::queue::TaskQueue;
@@ -80,9 +80,9 @@ impl Backends {
         }
     }
 
-    /// The accounts, with the signing keys of the data directory.
+    /// The accounts, with the signing keys of this configuration.
     pub fn auth(&self, config: &Config, signup_open: bool) -> anyhow::Result<Auth> {
-        let keys = SigningKeys::open(&config.data_dir)?;
+        let keys = SigningKeys::open(&keys_file(config))?;
         Ok(Auth::new(Arc::clone(&self.accounts), keys, AuthOptions::configured(&config.auth, signup_open)))
     }
 }
