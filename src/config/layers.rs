@@ -16,6 +16,9 @@ const PREFIX: &str = "AULA_";
 /// Variables with the prefix that are read elsewhere.
 const OTHER_VARIABLES: [&str; 2] = [FILE_VARIABLE, "AULA_CRASH_AT"];
 
+/// What `scripts/services` and the tests are told; a shell that works with them may well start aula, too.
+const OTHER_PREFIXES: [&str; 2] = ["AULA_TEST_", "AULA_SERVICE"];
+
 /// What was given as flags; `None` where a flag wasn't.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -23,6 +26,8 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     /// `--listen`
     pub listen: Option<String>,
+    /// `--listen` of a worker
+    pub worker_listen: Option<String>,
     /// `--log-format`
     pub log_format: Option<LogFormat>,
 }
@@ -118,7 +123,8 @@ pub(super) fn variables(environment: &[(String, String)], problems: &mut Vec<Pro
     let schema = Schema::get();
     let mut settings = Vec::new();
     for (name, text) in environment {
-        if !name.starts_with(PREFIX) || OTHER_VARIABLES.contains(&name.as_str()) {
+        let is_other = OTHER_VARIABLES.contains(&name.as_str()) || OTHER_PREFIXES.iter().any(|p| name.starts_with(p));
+        if !name.starts_with(PREFIX) || is_other {
             continue;
         }
         let source = Source::Environment(name.clone());
@@ -159,7 +165,7 @@ fn typed(text: &str, default: &Value) -> Value {
 
 /// The settings of the flags.
 pub(super) fn flags(flags: &Overrides, problems: &mut Vec<Problem>) -> Vec<Setting> {
-    let Overrides { data_dir, listen, log_format } = flags;
+    let Overrides { data_dir, listen, worker_listen, log_format } = flags;
     let mut settings = Vec::new();
     let mut set = |path: &str, flag, value: Option<Value>| {
         if let Some(value) = value {
@@ -172,6 +178,7 @@ pub(super) fn flags(flags: &Overrides, problems: &mut Vec<Problem>) -> Vec<Setti
     }
     set("data_dir", "--data-dir", data_dir.as_ref().and_then(|path| path.to_str()).map(Value::from));
     set("server.listen", "--listen", listen.as_deref().map(Value::from));
+    set("worker.listen", "--listen", worker_listen.as_deref().map(Value::from));
     set("log.format", "--log-format", log_format.and_then(|format| serde_json::to_value(format).ok()));
     settings
 }

@@ -86,6 +86,7 @@ fn each_layer_wins_over_the_one_below() {
     assert_eq!(env.sources.of("server.listen"), &Source::Environment("AULA_SERVER_LISTEN".to_owned()));
 
     setup.flags = Overrides {
+        worker_listen: None,
         listen: Some("127.0.0.1:3".to_owned()),
         log_format: Some(LogFormat::Text),
         data_dir: Some("/d".into()),
@@ -284,6 +285,24 @@ fn every_bad_value_says_what_is_expected() {
         ("store: {backend: mysql}", "store.backend: \"mysql\" is not in this build, which has sqlite, cassandra"),
         ("search: {backend: solr}", "search.backend: \"solr\" is not in this build, which has fts5, elasticsearch"),
         ("search: {backend: 5}", "search.backend: got 5, expected one of fts5, elasticsearch"),
+        (
+            "worker: {listen: localhost}",
+            "worker.listen is \"localhost\", but must be an address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080; the port is missing",
+        ),
+        (
+            "cassandra: {keyspace: Chat}",
+            "cassandra.keyspace is \"Chat\", but must be a lower-case letter and up to 47 more of letters, digits and _",
+        ),
+        (
+            "cassandra: {contact_points: []}",
+            "cassandra.contact_points must name at least one node, each as host:port such as 127.0.0.1:9042",
+        ),
+        (
+            "cassandra: {replication: [three]}",
+            "cassandra.replication has \"three\", but each must be a datacenter and its replicas, such as dc1:3",
+        ),
+        ("rabbitmq: {url: http://secret@host}", "rabbitmq.url must begin with amqp:// or amqps:// and name a host"),
+        ("cassandra: {cert_file: x.pem}", "cassandra.cert_file and cassandra.key_file go together: set both or none"),
         (
             "queue: {backend: rabbitmq}",
             "queue.backend does not go with store.backend sqlite: \

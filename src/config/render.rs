@@ -10,7 +10,7 @@ use super::schema::Schema;
 use super::tree;
 
 impl Loaded {
-    /// YAML that [`super::Config::load`] reads back to the same configuration, with a comment at each value that isn't the default
+    /// YAML that [`super::Config::load`] reads back to the same configuration, but for passwords, which are hidden; with a comment at each value that isn't the default
     /// saying where it was set.
     #[must_use]
     pub fn to_yaml(&self) -> String {
@@ -47,7 +47,38 @@ impl Loaded {
 
     fn values(&self) -> Value {
         // Fails only for a data_dir that isn't UTF-8, which no layer lets in.
-        serde_json::to_value(&self.config).unwrap_or_default()
+        let mut values = serde_json::to_value(&self.config).unwrap_or_default();
+        for (pointer, hide) in SECRETS {
+            if let Some(Value::String(text)) = values.pointer_mut(pointer) {
+                *text = hide(text);
+            }
+        }
+        values
+    }
+}
+
+/// What is printed must be fit to be shown to others.
+const HIDDEN: &str = "********";
+const SECRETS: [(&str, fn(&str) -> String); 4] = [
+    ("/cassandra/password", hide),
+    ("/elasticsearch/password", hide),
+    ("/rabbitmq/url", hide_password),
+    ("/rabbitmq/management_url", hide_password),
+];
+
+fn hide(secret: &str) -> String {
+    if secret.is_empty() { String::new() } else { HIDDEN.to_owned() }
+}
+
+/// Of a URL; that of the broker's built-in user, who can come from its own host alone, is no secret.
+fn hide_password(url: &str) -> String {
+    let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match parts {
+        Some((scheme, (user, host))) if user != "guest:guest" => {
+            let name = user.split_once(':').map_or(user, |(name, _)| name);
+            format!("{scheme}://{name}:{HIDDEN}@{host}")
+        }
+        _ => url.to_owned(),
     }
 }
 
@@ -129,5 +160,13 @@ mod tests {
         assert_eq!(json["config"]["queue"]["shards"], 4);
         assert_eq!(json["config"]["session"]["outbox_bytes"], "1MiB");
         assert_eq!(json["sources"], serde_json::json!({"queue.shards": "AULA_QUEUE_SHARDS"}));
+    }
+
+    #[test]
+    fn passwords_are_hidden() {
+        assert_eq!(hide_password("amqps://chat:pa:ss@host:5671/v"), "amqps://chat:********@host:5671/v");
+        assert_eq!(hide_password("amqp://guest:guest@127.0.0.1:5672/%2f"), "amqp://guest:guest@127.0.0.1:5672/%2f");
+        assert_eq!(hide_password("http://host:15672"), "http://host:15672");
+        assert_eq!((hide("").as_str(), hide("x").as_str()), ("", HIDDEN));
     }
 }

@@ -1,5 +1,7 @@
 //! Whether values are within their bounds and agree with each other.
 
+mod servers;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -15,7 +17,11 @@ const ENVELOPE_BYTES: usize = 1 << 10;
 pub(super) fn problems(config: &Config, sources: &Sources, rejected: &BTreeSet<String>) -> Vec<Problem> {
     let mut check = Check { sources, rejected: rejected.clone(), problems: Vec::new() };
     bounds(config, &mut check);
-    listen(&config.server.listen, &mut check);
+    listen("server.listen", &config.server.listen, &mut check);
+    if config.worker.listen != "off" {
+        listen("worker.listen", &config.worker.listen, &mut check);
+    }
+    servers::problems(config, &mut check);
     origins(&config.server.allowed_origins, &mut check);
     if config.data_dir.as_os_str().is_empty() {
         check.report("data_dir", "is empty, but must name a folder");
@@ -156,7 +162,7 @@ impl Rule {
     }
 }
 
-fn listen(text: &str, check: &mut Check<'_>) {
+fn listen(key: &str, text: &str, check: &mut Check<'_>) {
     if text.parse::<SocketAddr>().is_ok() || is_host_and_port(text) {
         return;
     }
@@ -166,7 +172,7 @@ fn listen(text: &str, check: &mut Check<'_>) {
         Some(_) => "",
     };
     check.report(
-        "server.listen",
+        key,
         &format!("is {text:?}, but must be an address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080{hint}"),
     );
 }

@@ -1,3 +1,9 @@
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use super::exit::Advise as _;
 use super::{Context, Exit, migrate, signals};
 use crate::server::queue::Family;
 use crate::server::run::Worker;
@@ -14,6 +20,9 @@ pub struct Args {
     /// Only these shards of db_tasks, such as `0,2-3`
     #[arg(long, value_name = "LIST", value_parser = shards)]
     shards: Option<Shards>,
+    /// Answer /healthz, /readyz and /metrics here, whatever `worker.listen` says elsewhere; `off` for no answer at all
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -21,17 +30,32 @@ struct Shards(Vec<u16>);
 
 impl Args {
     pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        let config = context.service_config(|_| {})?;
+        let config = context.service_config(|overrides| overrides.worker_listen = self.listen.clone())?;
         let timeout = config.server.drain_timeout;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let signals = signals::Terminate::listen()?;
             let shards = self.shards.as_ref().map(|shards| shards.0.as_slice());
-            let worker = Worker::start(config, &self.queues, shards).await;
+            let listen = config.worker.listen.clone();
+            let listener = match listen.as_str() {
+                "off" => None,
+                address => {
+                    Some(TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}")).hint(
+                        "each worker of a host needs a port of its own: choose one with --listen, or `--listen off`",
+                    )?)
+                }
+            };
+            let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+            let worker = Worker::start(config, &self.queues, shards, listener).await;
             let worker = migrate::with_hint_or(
                 worker,
                 "a worker needs the data directory of a server, and its configuration: see `aula config print`",
             )?;
+            if let Some(address) = address {
+                // Supervisors and scripts wait for this line.
+                let mut stdout = std::io::stdout();
+                writeln!(stdout, "health and metrics on http://{address}").and_then(|()| stdout.flush())?;
+            }
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "working");
             let signal = signals.received().await;
             tracing::info!(signal, "draining");

@@ -79,6 +79,13 @@ impl ErrorCode {
     }
 }
 
+impl std::str::FromStr for ErrorCode {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text).ok_or(())
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -93,6 +100,7 @@ mod tests {
     fn the_text_and_the_encoding_agree() {
         for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).ok(), Some(code.as_str().into()));
+            assert_eq!(code.as_str().parse(), Ok(code));
         }
     }
 }

@@ -171,6 +171,8 @@ impl Builder {
                 command.env_remove(name);
             }
         }
+        // Several workers share the machine.
+        command.env("AULA_WORKER_LISTEN", "127.0.0.1:0");
         command.env("NO_COLOR", "1").envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(uid) = self.uid {
             command.uid(uid);

@@ -58,7 +58,7 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
     let index = Arc::new(search);
     Ok(Backends {
         queue: Arc::new(queue),
-        store: Arc::new(SqliteStore::new(database.clone())),
+        store: Arc::new(SqliteStore::new(database.clone(), config.queue.dedup_ttl)),
         search: Arc::clone(&index) as Arc<dyn Search>,
         index,
         accounts: Arc::new(SqliteAccounts::new(database.clone())),

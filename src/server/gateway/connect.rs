@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
+
 use super::{Gateway, Session};
 use crate::message::Seq;
 use crate::server::auth::{Identity, Standing};
@@ -42,6 +44,8 @@ impl Gateway {
             session: Arc::clone(&session),
             welcome: Frame::Pong { reference: None },
         };
+        // In turn: when thousands come back at once, the store gets no more to do than it can bear.
+        let _turn = self.welcomes.acquire().await;
         // Taken back between the look at the token and the session's entry, nobody would close it.
         let Identity { username, session_id, token_id, .. } = &session.identity;
         match self.auth.accounts().standing(username, *session_id, *token_id).await {
@@ -66,25 +70,31 @@ impl Gateway {
     async fn welcome(&self, session: &Arc<Session>) -> Result<Frame, StoreError> {
         let user = session.username();
         // All of them, even if `channels.max_per_user` was lowered since they were joined.
-        let memberships = self.store.channels_of(user, 0, usize::MAX).await?;
+        let memberships = self.store.channels_known(user, &self.rooms).await?;
         let mut channels = Vec::with_capacity(memberships.len().min(MAX_LISTED));
+        let mut with_messages = Vec::with_capacity(self.config.welcome.channels);
         for (index, membership) in memberships.into_iter().enumerate() {
             let room = self.rooms.enter(membership.channel.id, membership.channel.last_seq);
+            room.learn(&membership.channel, Some(membership.last_at));
             // Just being removed: as if it were removed already.
             let Some(last_seq) = room.join(session) else { continue };
+            self.catch_up(&room, membership.channel.last_seq);
             room.raise(Some(membership.delivered_by_all), Some(membership.read_by_all));
             let (delivered_by_all, read_by_all) = room.watermarks();
             let membership = Membership { delivered_by_all, read_by_all, ..membership };
             if index >= MAX_LISTED {
                 continue;
             }
-            let mut summary = summary(membership, last_seq);
             if channels.len() < self.config.welcome.channels {
-                let (messages, _more) =
-                    self.page(&room, Page::Before(last_seq + 1), self.config.welcome.messages).await?;
-                summary.messages = Some(messages);
+                with_messages.push((room, last_seq));
             }
-            channels.push(summary);
+            channels.push(summary(membership, last_seq));
+        }
+        let newest = with_messages
+            .iter()
+            .map(|(room, last_seq)| self.page(room, Page::Before(last_seq + 1), self.config.welcome.messages));
+        for (summary, (messages, _more)) in channels.iter_mut().zip(try_join_all(newest).await?) {
+            summary.messages = Some(messages);
         }
         // Behind the welcome: what was joined since the list was read.
         while let Some(joined) = session.next_joined() {

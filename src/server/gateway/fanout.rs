@@ -26,6 +26,7 @@ impl EventSink for Gateway {
             Event::Persisted { channel, seq, sender, client_id } => {
                 if let Some(room) = self.rooms.get(channel) {
                     observe(&room, "persisted", seq);
+                    self.catch_up(&room, seq);
                 }
                 self.tell(&sender, Frame::Status(Status::Persisted { channel, seq, client_id }));
             }
@@ -59,13 +60,10 @@ impl EventSink for Gateway {
         }
     }
 
-    /// Everybody comes back and resumes, which is complete whatever was missed; the rooms begin anew with them.
     fn missed(&self) {
-        tracing::error!("events were lost: all clients are sent away, to resume");
+        tracing::warn!("events may have been missed: all rooms are compared with the store");
         metrics::counter!("aula_events_missed_total").increment(1);
-        self.rooms.forget();
-        self.announce_drain();
-        self.send_away();
+        self.repairs.notify_one();
     }
 }
 
@@ -88,8 +86,16 @@ impl Gateway {
         }
     }
 
+    /// Delivers what lies between the room and `head`, of which something else than its entries told.
+    pub(super) fn catch_up(&self, room: &Arc<Room>, head: Seq) {
+        let Some(hole) = room.expect(head) else { return };
+        metrics::counter!("aula_gaps_found_total").increment(1);
+        let (Some(gateway), room) = (self.this.upgrade(), Arc::clone(room)) else { return };
+        tokio::spawn(async move { gateway.fill_hole(&room, hole).await });
+    }
+
     /// Fetches what an event told us we had missed; if it can't be had, the clients are told of a gap.
-    async fn fill_hole(&self, room: &Room, mut hole: (Seq, Seq)) {
+    pub(super) async fn fill_hole(&self, room: &Room, mut hole: (Seq, Seq)) {
         let mut attempts = 0;
         loop {
             let limit = FETCH.min((hole.1 - hole.0 - 1) as usize);
@@ -126,6 +132,9 @@ impl Gateway {
 
     fn joined(&self, info: &ChannelInfo, joined: &[Username], joined_seq: Seq, origin: Option<&Origin>) {
         self.joining.stored(info.id, joined);
+        if let Some(room) = self.rooms.get(info.id) {
+            room.learn(info, None);
+        }
         for user in joined {
             self.sessions.of(user, |session| {
                 session.regain(info.id);
@@ -140,6 +149,7 @@ impl Gateway {
     /// Brings a session into a channel that its user is in since `joined_seq`, if it isn't there.
     pub(super) fn enter(&self, session: &Arc<Session>, info: &ChannelInfo, joined_seq: Seq, reference: Option<u64>) {
         let room = self.rooms.enter(info.id, info.last_seq);
+        room.learn(info, None);
         // Already in it, and not the one who asks: no news.
         let is_new = session.room(info.id).is_none();
         if is_new || reference.is_some() {
@@ -166,6 +176,7 @@ impl Gateway {
             self.sessions.of(user, |session| session.lose(info.id));
         }
         room.settle(seq, &added, &removed);
+        room.learn(info, None);
         let requester = origin.as_ref().and_then(|origin| self.sessions.by_id(origin.session));
         let nothing_changed = added.is_empty() && removed.is_empty();
         let mut change = MembersChanged {
@@ -196,7 +207,7 @@ impl Gateway {
         }
     }
 
-    fn tell(&self, user: &Username, frame: Frame) {
+    pub(super) fn tell(&self, user: &Username, frame: Frame) {
         let frame = Encoded::new(frame);
         self.sessions.of(user, |session| session.push_shared(&frame));
     }

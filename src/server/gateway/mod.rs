@@ -6,6 +6,7 @@ mod fanout;
 mod joining;
 mod outbox;
 mod page;
+mod repair;
 mod requests;
 mod resume;
 mod room;
@@ -15,6 +16,7 @@ mod sessions;
 
 use std::sync::{Arc, Weak};
 
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use super::auth::{Auth, Revocation};
@@ -48,6 +50,10 @@ pub struct Gateway {
     sessions: Sessions,
     rooms: Rooms,
     joining: Joining,
+    /// Asks for a [`repair`](Gateway::repair_when_asked).
+    repairs: Notify,
+    /// Welcomes that may be prepared at the same time.
+    welcomes: Semaphore,
 }
 
 impl Gateway {
@@ -63,6 +69,8 @@ impl Gateway {
             receipts: Arc::new(Receipts::new(config.receipts.interval)),
             sessions: Sessions::default(),
             joining: Joining::default(),
+            repairs: Notify::new(),
+            welcomes: Semaphore::new(config.welcome.concurrency),
             rooms: Rooms::new(config.channels.ring_frames, config.channels.max_cached_rooms),
             config,
             auth,

@@ -6,8 +6,10 @@ use parking_lot::Mutex;
 
 use super::encoded::Encoded;
 use super::session::Session;
-use crate::message::{Change, ChannelId, Message, Seq, Username};
+use crate::message::{Change, ChannelId, Message, Millis, Seq, Username};
+use crate::server::store::KnownChannel;
 use crate::wire::Frame;
+use crate::wire::frame::ChannelInfo;
 
 /// Messages that wait while earlier ones are fetched, at most; beyond it the clients are told of a gap.
 const MAX_AHEAD: usize = 4096;
@@ -33,6 +35,9 @@ struct Inner {
     /// What was told: everything up to here is delivered to all, and read by all.
     delivered_by_all: Seq,
     read_by_all: Seq,
+    /// What is said of the channel in lists, as of its `last_seq`; `None` when it may be out of date.
+    info: Option<ChannelInfo>,
+    last_at: Millis,
     used: Instant,
 }
 
@@ -89,6 +94,8 @@ impl Room {
             ahead: None,
             delivered_by_all: 0,
             read_by_all: 0,
+            info: None,
+            last_at: Millis(i64::MIN),
             used: Instant::now(),
         };
         Self { id, inner: Mutex::new(inner), ring_frames }
@@ -114,6 +121,46 @@ impl Room {
             return missing;
         }
         Delivered::To(inner.hand_out(message, self))
+    }
+
+    /// Takes note that the log reaches to `head`, by other news than the entries themselves. Returns the hole that
+    /// whoever gets this answer must fill; `None` if there is none, or it is being filled already.
+    pub fn expect(&self, head: Seq) -> Option<(Seq, Seq)> {
+        let mut inner = self.inner.lock();
+        if head <= inner.last_seq {
+            return None;
+        }
+        if let Some(ahead) = &mut inner.ahead {
+            ahead.last = ahead.last.max(head);
+            return None;
+        }
+        inner.ahead = Some(Ahead { waiting: VecDeque::new(), last: head });
+        Some((inner.last_seq, head + 1))
+    }
+
+    /// Takes note of what is said of the channel in lists, unless something newer is known.
+    pub fn learn(&self, info: &ChannelInfo, last_at: Option<Millis>) {
+        let mut inner = self.inner.lock();
+        if inner.info.as_ref().is_none_or(|known| known.last_seq <= info.last_seq) {
+            inner.info = Some(info.clone());
+        }
+        inner.last_at = inner.last_at.max(last_at.unwrap_or(inner.last_at));
+    }
+
+    /// What is known of it may be out of date.
+    pub fn doubt(&self) {
+        self.inner.lock().info = None;
+    }
+
+    /// What is said of it in lists, if that is known and nothing is under way.
+    pub fn known(&self) -> Option<KnownChannel> {
+        let inner = self.inner.lock();
+        if inner.ahead.is_some() || !inner.unsettled.is_empty() || inner.last_at.0 == i64::MIN {
+            return None;
+        }
+        let info = ChannelInfo { last_seq: inner.last_seq, ..inner.info.clone()? };
+        let Inner { last_at, delivered_by_all, read_by_all, .. } = *inner;
+        Some(KnownChannel { info, last_at, delivered_by_all, read_by_all })
     }
 
     /// Entries fetched to fill the hole. Returns what is still missing.
@@ -312,6 +359,7 @@ impl Inner {
             reached += 1;
         }
         self.last_seq = message.seq;
+        self.last_at = self.last_at.max(message.at);
         match Change::of(&message) {
             // The removed see the entry that removes them, and nothing after it (promise P11).
             Some(Change::Removed { members }) => {

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::room::Room;
 use crate::message::{ChannelId, Seq};
+use crate::server::store::{Known, KnownChannel};
 
 /// A room that nobody is in is kept at least this long: meanwhile what was last delivered gets stored, so that the
 /// store's head is a right beginning for the next one.
@@ -52,13 +53,25 @@ impl Rooms {
         room
     }
 
-    /// Those who come from now on get rooms of their own.
-    pub fn forget(&self) {
-        self.state.lock().rooms.clear();
+    /// Events may have been missed: forgets the rooms that nobody is in, and what is known of the others. Returns those.
+    pub fn doubt(&self) -> Vec<Arc<Room>> {
+        let mut state = self.state.lock();
+        // Whoever holds a room is about to join it.
+        state.rooms.retain(|_, room| Arc::strong_count(room) > 1 || room.idle_since().is_none());
+        let kept: Vec<_> = state.rooms.values().cloned().collect();
+        drop(state);
+        kept.iter().for_each(|room| room.doubt());
+        kept
     }
 
     pub fn len(&self) -> usize {
         self.state.lock().rooms.len()
+    }
+}
+
+impl Known for Rooms {
+    fn channel(&self, id: ChannelId) -> Option<KnownChannel> {
+        self.get(id)?.known()
     }
 }
 

@@ -95,6 +95,15 @@ impl Session {
         self.rooms.lock().get(&channel).map(|joined| Arc::clone(&joined.room))
     }
 
+    pub fn rooms(&self) -> Vec<Arc<Room>> {
+        self.rooms.lock().values().map(|joined| Arc::clone(&joined.room)).collect()
+    }
+
+    /// Its welcome is being prepared, and will say what is so then.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.connecting.lock().is_some()
+    }
+
     /// Whether the user may be shown as typing again; says yes at most once an interval.
     pub fn may_type(&self, channel: ChannelId, interval: Duration) -> bool {
         let mut rooms = self.rooms.lock();

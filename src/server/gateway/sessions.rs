@@ -55,6 +55,11 @@ impl Sessions {
         }
     }
 
+    /// Everybody who has a connection here.
+    pub fn users(&self) -> Vec<Username> {
+        self.state.read().by_user.keys().cloned().collect()
+    }
+
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.state.read().by_id.values().cloned().collect()
     }

@@ -13,6 +13,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::server::gateway::Gateway;
+use crate::server::queue::TaskQueue;
 
 /// How long the queue may take to say that it can be written.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,20 +21,27 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the probes ask.
 #[derive(Clone)]
 pub struct Health {
-    gateway: Arc<Gateway>,
+    queue: Arc<dyn TaskQueue>,
+    /// None in a process that only works.
+    gateway: Option<Arc<Gateway>>,
     metrics: PrometheusHandle,
     draining: Arc<AtomicBool>,
 }
 
 impl Health {
-    pub fn new(gateway: Arc<Gateway>, metrics: PrometheusHandle) -> Self {
-        Self { gateway, metrics, draining: Arc::default() }
+    pub fn new(queue: Arc<dyn TaskQueue>, gateway: Option<Arc<Gateway>>, metrics: PrometheusHandle) -> Self {
+        Self { queue, gateway, metrics, draining: Arc::default() }
     }
 
-    /// From now on the server is not ready: a balancer sends nobody here any more.
+    /// From now on the process is not ready: a balancer sends nobody here any more.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
+}
+
+/// All that a process answers that only works.
+pub fn worker_app(health: Health) -> Router {
+    super::refuse_the_rest(probes::<Health>()).with_state(health)
 }
 
 pub fn router<S>() -> Router<S>
@@ -41,11 +49,15 @@ where
     S: Clone + Send + Sync + 'static,
     Health: FromRef<S>,
 {
-    Router::new()
-        .route("/", get(greeting))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+    Router::new().route("/", get(greeting)).merge(probes())
+}
+
+fn probes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Health: FromRef<S>,
+{
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).route("/metrics", get(metrics))
 }
 
 async fn greeting() -> &'static str {
@@ -54,12 +66,12 @@ async fn greeting() -> &'static str {
      The HTTP interface is described in /api/v1/openapi.json.\n"
 }
 
-/// Ready means: it takes connections, and a send would be accepted.
+/// Ready means: it takes connections or works, and a task would be accepted.
 async fn ready(State(health): State<Health>) -> (StatusCode, String) {
     if health.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
     }
-    match tokio::time::timeout(PROBE_TIMEOUT, health.gateway.queue().probe()).await {
+    match tokio::time::timeout(PROBE_TIMEOUT, health.queue.probe()).await {
         Ok(Ok(())) => (StatusCode::OK, "ready\n".into()),
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         Err(_elapsed) => (StatusCode::SERVICE_UNAVAILABLE, "the queue does not answer\n".into()),
@@ -67,9 +79,11 @@ async fn ready(State(health): State<Health>) -> (StatusCode, String) {
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
-    metrics::gauge!("aula_sessions").set(health.gateway.session_count() as f64);
-    metrics::gauge!("aula_rooms").set(health.gateway.room_count() as f64);
-    match health.gateway.queue().stats().await {
+    if let Some(gateway) = &health.gateway {
+        metrics::gauge!("aula_sessions").set(gateway.session_count() as f64);
+        metrics::gauge!("aula_rooms").set(gateway.room_count() as f64);
+    }
+    match health.queue.stats().await {
         Ok(lanes) => {
             for lane in lanes {
                 let labels = [("queue", lane.queue), ("shard", lane.shard.to_string())];

@@ -143,6 +143,7 @@ fn batch(channel: ChannelId, entries: Vec<Message>) -> ChannelBatch {
         departed: Vec::new(),
         delivered_by_all: 0,
         read_by_all: 0,
+        refused: Vec::new(),
     }
 }
 

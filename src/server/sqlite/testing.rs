@@ -9,7 +9,10 @@ use tempfile::TempDir;
 
 use super::{Database, Options};
 
-const SCHEMA: &str = include_str!("../../../schema/sqlite/0001_initial.sql");
+const SCHEMA: &str = concat!(
+    include_str!("../../../schema/sqlite/0001_initial.sql"),
+    include_str!("../../../schema/sqlite/0002_refusals.sql"),
+);
 
 /// A data directory of its own with an open database in it; both go when it is dropped.
 pub(crate) struct TempDatabase {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{ChannelBatch, ChannelState, Member, NewChannel, Page, Store, StoreError};
+use super::{ChannelBatch, ChannelState, Earlier, Member, NewChannel, Page, Refused, Store, StoreError};
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
 
 /// A store under test.
@@ -42,6 +42,7 @@ macro_rules! contract_of {
             appends: a_late_write_brings_nobody_back,
             appends: what_was_stored_survives_a_kill,
             appends: channels_are_stored_side_by_side,
+            appends: refusals_are_found_again,
             reads: an_unknown_channel_is_nothing,
             reads: any_text_comes_back_as_it_was,
             reads: pages_end_where_the_log_ends,
@@ -103,6 +104,7 @@ fn entries(channel: ChannelId, entries: Vec<Arc<Message>>) -> ChannelBatch {
         departed: Vec::new(),
         delivered_by_all: 0,
         read_by_all: 0,
+        refused: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::message::{ChannelId, ChannelKind, Message, Millis, Role, Seq, Username};
+use crate::wire::ErrorCode;
 use crate::wire::frame::ChannelInfo;
 
 pub use sqlite::SqliteStore;
@@ -77,6 +78,27 @@ pub struct ChannelBatch {
     pub departed: Vec<Username>,
     pub delivered_by_all: Seq,
     pub read_by_all: Seq,
+    /// Requests that are refused: kept as long as a `client_id` is remembered, and durable before any of the entries
+    /// is, so that a task that is delivered again is refused again. A batch of nothing else needs no channel.
+    pub refused: Vec<Refused>,
+}
+
+/// A request that was accepted and is refused now that its turn has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub sender: Username,
+    pub client_id: Uuid,
+    /// `None`: there was nothing to do.
+    pub code: Option<ErrorCode>,
+    pub at: Millis,
+}
+
+/// What became of a request when it came the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// It is the entry with this seq.
+    Stored(Seq),
+    Refused(Option<ErrorCode>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +128,20 @@ pub struct Membership {
     pub read_by_all: Seq,
 }
 
+/// What a gateway holds of channels because members of them are connected, as new as its events are.
+pub trait Known: Send + Sync {
+    fn channel(&self, id: ChannelId) -> Option<KnownChannel>;
+}
+
+/// A channel, but for what is the reader's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownChannel {
+    pub info: ChannelInfo,
+    pub last_at: Millis,
+    pub delivered_by_all: Seq,
+    pub read_by_all: Seq,
+}
+
 /// Implementations are shared by every task of a process. Each method may be called again after any outcome.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -124,8 +160,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn append(&self, batch: Arc<ChannelBatch>) -> Result<(), StoreError>;
 
-    /// The seqs under which these (sender, client_id) are stored in the channel, in the order asked.
-    async fn find_sends(&self, id: ChannelId, sends: Vec<(Username, Uuid)>) -> Result<Vec<Option<Seq>>, StoreError>;
+    /// What became of these (sender, client_id) in the channel, in the order asked. A seq above the stored head is
+    /// possible, when a process died while it stored that entry: then it is not in the log.
+    async fn find_sends(&self, id: ChannelId, sends: Vec<(Username, Uuid)>)
+    -> Result<Vec<Option<Earlier>>, StoreError>;
 
     /// At most `limit` entries, ascending by seq; empty for an unknown channel.
     async fn messages(&self, id: ChannelId, page: Page, limit: usize) -> Result<Vec<Message>, StoreError>;
@@ -135,6 +173,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// The user's channels, most recently active first, at most `limit`, skipping `offset`.
     async fn channels_of(&self, user: &Username, offset: usize, limit: usize) -> Result<Vec<Membership>, StoreError>;
+
+    /// All of [`channels_of`](Self::channels_of), for a gateway that knows some of them anyway: `known` need not be
+    /// read.
+    async fn channels_known(&self, user: &Username, known: &dyn Known) -> Result<Vec<Membership>, StoreError> {
+        let _ = known;
+        self.channels_of(user, 0, usize::MAX).await
+    }
+
+    /// The ids of the user's channels, in no order.
+    async fn memberships(&self, user: &Username) -> Result<Vec<ChannelId>, StoreError>;
 
     /// How many channels each of these users is in, in the order asked.
     async fn channel_counts(&self, users: Vec<Username>) -> Result<Vec<usize>, StoreError>;

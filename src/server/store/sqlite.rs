@@ -2,26 +2,33 @@ pub(crate) mod columns;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use self::columns::{channel_kind_name, kind, kind_name, kind_of_channel, role, role_name, seq, username};
-use super::{ChannelBatch, ChannelState, LISTED_MEMBERS, Member, Membership, NewChannel, Page, Store, StoreError};
+use super::{
+    ChannelBatch, ChannelState, Earlier, LISTED_MEMBERS, Member, Membership, NewChannel, Page, Refused, Store,
+    StoreError,
+};
 use crate::message::{ChannelId, ChannelKind, Message, Millis, Role, Seq, Username};
 use crate::server::sqlite::{Database, DbError};
+use crate::wire::ErrorCode;
 use crate::wire::frame::ChannelInfo;
 
 /// The embedded store.
 #[derive(Clone)]
 pub struct SqliteStore {
     database: Database,
+    dedup_ttl: Duration,
 }
 
 impl SqliteStore {
-    pub fn new(database: Database) -> Self {
-        Self { database }
+    /// Refusals are remembered for `dedup_ttl`, stored sends for ever.
+    pub fn new(database: Database, dedup_ttl: Duration) -> Self {
+        Self { database, dedup_ttl }
     }
 
     async fn read<T: Send + 'static>(
@@ -57,14 +64,27 @@ impl Store for SqliteStore {
 
     async fn append(&self, batch: Arc<ChannelBatch>) -> Result<(), StoreError> {
         let channel = batch.channel;
-        let stored = self.database.write(move |connection| append(connection, &batch)).await.map_err(unavailable)?;
+        let kept_ms = i64::try_from(self.dedup_ttl.as_millis()).unwrap_or(i64::MAX);
+        let write = move |connection: &Connection| append(connection, &batch, kept_ms);
+        let stored = self.database.write(write).await.map_err(unavailable)?;
         if stored { Ok(()) } else { Err(StoreError::Conflict(channel)) }
     }
 
-    async fn find_sends(&self, id: ChannelId, sends: Vec<(Username, Uuid)>) -> Result<Vec<Option<Seq>>, StoreError> {
+    async fn find_sends(
+        &self,
+        id: ChannelId,
+        sends: Vec<(Username, Uuid)>,
+    ) -> Result<Vec<Option<Earlier>>, StoreError> {
         self.read(move |connection| {
-            let Some(key) = key(connection, id)? else { return Ok(vec![None; sends.len()]) };
-            sends.iter().map(|(sender, client_id)| find_send(connection, key, sender, *client_id)).collect()
+            let key = key(connection, id)?;
+            let find = |(sender, client_id): &(Username, Uuid)| {
+                let stored = key.map(|key| find_send(connection, key, sender, *client_id)).transpose()?.flatten();
+                match stored {
+                    Some(seq) => Ok(Some(Earlier::Stored(seq))),
+                    None => find_refusal(connection, id, sender, *client_id),
+                }
+            };
+            sends.iter().map(find).collect()
         })
         .await
     }
@@ -129,6 +149,17 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn memberships(&self, user: &Username) -> Result<Vec<ChannelId>, StoreError> {
+        let user = user.clone();
+        self.read(move |connection| {
+            let mut ids = connection.prepare_cached(
+                "SELECT c.channel_id FROM channels_by_username b JOIN channels c USING (channel) WHERE b.username = ?1",
+            )?;
+            ids.query_map([user.as_str()], |row| Ok(ChannelId(row.get(0)?)))?.collect()
+        })
+        .await
+    }
+
     async fn channel_counts(&self, users: Vec<Username>) -> Result<Vec<usize>, StoreError> {
         self.read(move |connection| {
             let mut count =
@@ -173,8 +204,14 @@ fn read_channel(connection: &Connection, id: ChannelId) -> rusqlite::Result<Opti
 }
 
 /// `false`, with nothing changed, if the log is not what the batch was made for.
-fn append(connection: &Connection, batch: &ChannelBatch) -> rusqlite::Result<bool> {
-    let Some(Head { key, last_seq }) = head(connection, batch)? else { return Ok(false) };
+fn append(connection: &Connection, batch: &ChannelBatch, kept_ms: i64) -> rusqlite::Result<bool> {
+    let Some(Head { key, last_seq }) = head(connection, batch)? else {
+        let only_refusals = batch.entries.is_empty() && batch.members.is_empty() && batch.departed.is_empty();
+        if only_refusals {
+            write_refusals(connection, batch, kept_ms)?;
+        }
+        return Ok(only_refusals && !batch.refused.is_empty());
+    };
     if !is_dense(&batch.entries) || has_repeats(&batch.entries) {
         return Ok(false);
     }
@@ -227,7 +264,35 @@ fn append(connection: &Connection, batch: &ChannelBatch) -> rusqlite::Result<boo
     } else {
         raise_watermarks(connection, key, batch)?;
     }
+    write_refusals(connection, batch, kept_ms)?;
     Ok(true)
+}
+
+fn write_refusals(connection: &Connection, batch: &ChannelBatch, kept_ms: i64) -> rusqlite::Result<()> {
+    let Some(newest) = batch.refused.iter().map(|refused| refused.at.0).max() else { return Ok(()) };
+    let mut insert = connection.prepare_cached(
+        "INSERT OR IGNORE INTO refusals (channel_id, client_id, sender, code, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for Refused { sender, client_id, code, at } in &batch.refused {
+        insert.execute(params![batch.channel.0, client_id, sender.as_str(), code.map(ErrorCode::as_str), at.0])?;
+    }
+    let expired = newest.saturating_sub(kept_ms);
+    connection.prepare_cached("DELETE FROM refusals WHERE at < ?1")?.execute([expired])?;
+    Ok(())
+}
+
+fn find_refusal(
+    connection: &Connection,
+    channel: ChannelId,
+    sender: &Username,
+    client_id: Uuid,
+) -> rusqlite::Result<Option<Earlier>> {
+    let code = connection
+        .prepare_cached("SELECT code FROM refusals WHERE channel_id = ?1 AND client_id = ?2 AND sender = ?3")?
+        .query_row(params![channel.0, client_id, sender.as_str()], |row| row.get::<_, Option<String>>(0))
+        .optional()?;
+    // A code of a later version is as good as any: what matters is that it was refused.
+    Ok(code.map(|code| Earlier::Refused(code.map(|code| code.parse().unwrap_or(ErrorCode::Conflict)))))
 }
 
 fn is_dense(entries: &[Arc<Message>]) -> bool {

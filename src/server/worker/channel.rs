@@ -21,7 +21,7 @@ use super::window::Window;
 use crate::message::{ChannelId, Message, Seq, Username};
 use crate::server::events::Event;
 use crate::server::queue::{IndexTask, SendTask, Tag, Task};
-use crate::server::store::{ChannelBatch, ChannelState, NewChannel};
+use crate::server::store::{ChannelBatch, ChannelState, Earlier, NewChannel, Refused};
 use crate::wire::ErrorCode;
 
 /// Entries in one flush, at most: bounds the size of a store's atomic batch.
@@ -37,7 +37,7 @@ pub(super) struct Channel {
     /// Tasks whose turn has not come, in order.
     pub(super) waiting: VecDeque<Waiting>,
     /// Answers of the store about sends that may be repeats.
-    pub(super) found: HashMap<(Username, Uuid), Option<Seq>>,
+    pub(super) found: HashMap<(Username, Uuid), Option<Earlier>>,
     pub(super) looking: bool,
     pub(super) stored_seq: Seq,
     pub(super) flushing: bool,
@@ -69,6 +69,7 @@ struct Pending {
     entries: Vec<Arc<Message>>,
     /// Members who are new, gone, or have new watermarks.
     dirty: BTreeSet<Username>,
+    refused: Vec<Refused>,
     tags: Vec<Tag>,
     /// To be said when it is stored.
     afterwards: Vec<Event>,
@@ -151,10 +152,10 @@ impl Channel {
             let repeat_of = match identity(&next.task) {
                 None => None,
                 Some((sender, client_id)) => match window.get(self.id, sender, client_id) {
-                    Some(seq) => Some(seq),
+                    Some(known) => Some(known),
                     None if !next.look_up => None,
                     None => match self.found.get(&(sender.clone(), client_id)) {
-                        Some(found) => *found,
+                        Some(found) => found.filter(|found| self.is_in_the_log(*found)),
                         None => return,
                     },
                 },
@@ -166,10 +167,18 @@ impl Channel {
         self.found.clear();
     }
 
+    /// A process may have died after it noted a send's seq and before it stored the entry.
+    fn is_in_the_log(&self, found: Earlier) -> bool {
+        match found {
+            Earlier::Stored(seq) => self.state().is_some_and(|state| seq <= state.last_seq),
+            Earlier::Refused(_) => true,
+        }
+    }
+
     fn take_turn(
         &mut self,
         waiting: Waiting,
-        repeat_of: Option<Seq>,
+        repeat_of: Option<Earlier>,
         window: &mut Window,
         options: &WorkerOptions,
         effects: &mut Effects,
@@ -194,32 +203,51 @@ impl Channel {
     fn send(
         &mut self,
         send: SendTask,
-        repeat_of: Option<Seq>,
+        repeat_of: Option<Earlier>,
         redelivered: bool,
         window: &mut Window,
         effects: &mut Effects,
     ) -> bool {
-        let SendTask { channel, client_id, .. } = send;
-        if let Some(seq) = repeat_of {
-            // Not stored yet: the first attempt's own `persisted` is still to come, and goes to the same sockets.
-            if seq <= self.stored_seq {
-                effects.events.push(Event::Persisted { channel, seq, sender: send.sender, client_id });
-                if redelivered {
-                    index_again(&mut effects.to_index, channel, seq);
+        let SendTask { channel, client_id, at, .. } = send;
+        match repeat_of {
+            None => {}
+            Some(Earlier::Stored(seq)) => {
+                // Not stored yet: the first attempt's own `persisted` is still to come, and goes to the same sockets.
+                if seq <= self.stored_seq {
+                    effects.events.push(Event::Persisted { channel, seq, sender: send.sender, client_id });
+                    if redelivered {
+                        index_again(&mut effects.to_index, channel, seq);
+                    }
                 }
+                return false;
             }
-            return false;
+            Some(Earlier::Refused(code)) => {
+                let code = code.unwrap_or(ErrorCode::NotAMember);
+                let rejected = Event::Rejected { channel, sender: send.sender, client_id, code };
+                return self.say_once_stored([rejected], effects);
+            }
         }
         let is_member = self.state().is_some_and(|state| state.members.contains_key(&send.sender));
         if !is_member {
             let code = ErrorCode::NotAMember;
-            effects.events.push(Event::Rejected { channel, sender: send.sender, client_id, code });
-            return false;
+            let rejected = Event::Rejected { channel, sender: send.sender.clone(), client_id, code };
+            let refused = Refused { sender: send.sender, client_id, code: Some(code), at };
+            return self.refuse(refused, rejected, window);
         }
         let sender = send.sender.clone();
         let seq = self.append(|seq| send.into_message(seq), effects);
-        window.insert(channel, &sender, client_id, seq);
+        window.insert(channel, &sender, client_id, Earlier::Stored(seq));
         self.pending.afterwards.push(Event::Persisted { channel, seq, sender, client_id });
+        true
+    }
+
+    /// Keeps in mind that a request was refused: judged again after later changes, it might be possible. That must be
+    /// waited for.
+    fn refuse(&mut self, refused: Refused, said: Event, window: &mut Window) -> bool {
+        let Refused { sender, client_id, code, .. } = &refused;
+        window.insert(self.id, sender, *client_id, Earlier::Refused(*code));
+        self.pending.refused.push(refused);
+        self.pending.afterwards.push(said);
         true
     }
 
@@ -258,22 +286,27 @@ impl Channel {
         if self.flushing || self.pending.tags.is_empty() {
             return None;
         }
-        let Loaded::Present(state) = &mut self.loaded else { return None };
-        let Pending { create, entries, dirty, tags, mut afterwards } = std::mem::take(&mut self.pending);
-        afterwards.extend(raise_watermarks(self.id, state, options));
-        let (members, departed): (Vec<_>, Vec<_>) =
-            dirty.into_iter().partition(|user| state.members.contains_key(user));
-        let members =
-            members.into_iter().filter_map(|user| state.members.get(&user).cloned().map(|m| (user, m))).collect();
-        let batch = ChannelBatch {
+        let Pending { create, entries, dirty, refused, tags, mut afterwards } = std::mem::take(&mut self.pending);
+        let mut batch = ChannelBatch {
             channel: self.id,
             create,
             entries,
-            members,
-            departed,
-            delivered_by_all: state.delivered_by_all,
-            read_by_all: state.read_by_all,
+            members: Vec::new(),
+            departed: Vec::new(),
+            delivered_by_all: 0,
+            read_by_all: 0,
+            refused,
         };
+        if let Loaded::Present(state) = &mut self.loaded {
+            afterwards.extend(raise_watermarks(self.id, state, options));
+            (batch.delivered_by_all, batch.read_by_all) = (state.delivered_by_all, state.read_by_all);
+            for user in dirty {
+                match state.members.get(&user) {
+                    Some(member) => batch.members.push((user, member.clone())),
+                    None => batch.departed.push(user),
+                }
+            }
+        }
         self.flushing = true;
         Some(Flush { batch: Arc::new(batch), tags, afterwards })
     }

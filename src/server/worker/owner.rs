@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::channel::{Channel, Effects, Loaded, Waiting};
 use super::window::Window;
 use super::{Backoff, Stages, Stopped, WorkerOptions, flush};
-use crate::message::{ChannelId, Seq, Username};
+use crate::message::{ChannelId, Username};
 use crate::server::queue::{Consumer, Delivery, IndexTask, Tag, Task};
-use crate::server::store::{ChannelBatch, ChannelState, StoreError};
+use crate::server::store::{ChannelBatch, ChannelState, Earlier, StoreError};
 
 /// Tasks taken from the lane at once.
 const BATCH: usize = 256;
@@ -63,7 +63,7 @@ struct Owner<'s> {
 /// What the outside answered.
 enum Done {
     Loaded(ChannelId, Option<ChannelState>),
-    Found(ChannelId, Vec<((Username, Uuid), Option<Seq>)>),
+    Found(ChannelId, Vec<((Username, Uuid), Option<Earlier>)>),
     Flushed(Result<(Arc<ChannelBatch>, Vec<Tag>), StoreError>),
     Settled(Vec<Tag>),
 }
@@ -134,7 +134,8 @@ impl Owner<'_> {
                 channel.loaded = Loaded::Loading;
                 self.under_way.push(Box::pin(load(self.stages.clone(), *id)));
             }
-            if !channel.looking {
+            // Only then: loading may complete what a process that died had begun to note.
+            if !channel.looking && matches!(channel.loaded, Loaded::Absent | Loaded::Present(_)) {
                 let sends = channel.to_look_up(&self.window);
                 if !sends.is_empty() {
                     channel.looking = true;

@@ -65,7 +65,7 @@ impl Process {
         let queue = SqliteQueue::open(database.database(), options, holder).await.unwrap();
         let stages = Stages {
             queue: Arc::new(queue),
-            store: Arc::new(SqliteStore::new(database.database())),
+            store: Arc::new(SqliteStore::new(database.database(), std::time::Duration::from_secs(60))),
             index: Arc::new(Fts5Search::new(database.database(), PATIENCE, 100_000)),
             bus,
         };

@@ -3,14 +3,16 @@ use std::hash::{BuildHasher, RandomState};
 
 use uuid::Uuid;
 
-use crate::message::{ChannelId, Seq, Username};
+use crate::message::{ChannelId, Username};
+use crate::server::store::Earlier;
 
-/// The most recent sends that this owner gave a seq, stored or not: what a repeated send is first checked against.
+/// What became of the most recent requests that this owner decided, stored or not: what a repeat is first checked
+/// against.
 ///
 /// Keys are 128 bits of two keyed hashes instead of the names themselves: a few times smaller, and a collision
 /// can't be sought from outside.
 pub(super) struct Window {
-    seqs: HashMap<u128, Seq>,
+    known: HashMap<u128, Earlier>,
     oldest: VecDeque<u128>,
     capacity: usize,
     hashers: (RandomState, RandomState),
@@ -19,25 +21,25 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            seqs: HashMap::new(),
+            known: HashMap::new(),
             oldest: VecDeque::new(),
             capacity: capacity.max(1),
             hashers: (RandomState::new(), RandomState::new()),
         }
     }
 
-    pub(super) fn get(&self, channel: ChannelId, sender: &Username, client_id: Uuid) -> Option<Seq> {
-        self.seqs.get(&self.key(channel, sender, client_id)).copied()
+    pub(super) fn get(&self, channel: ChannelId, sender: &Username, client_id: Uuid) -> Option<Earlier> {
+        self.known.get(&self.key(channel, sender, client_id)).copied()
     }
 
-    pub(super) fn insert(&mut self, channel: ChannelId, sender: &Username, client_id: Uuid, seq: Seq) {
+    pub(super) fn insert(&mut self, channel: ChannelId, sender: &Username, client_id: Uuid, became: Earlier) {
         let key = self.key(channel, sender, client_id);
-        if self.seqs.insert(key, seq).is_none() {
+        if self.known.insert(key, became).is_none() {
             self.oldest.push_back(key);
         }
         while self.oldest.len() > self.capacity {
             if let Some(oldest) = self.oldest.pop_front() {
-                self.seqs.remove(&oldest);
+                self.known.remove(&oldest);
             }
         }
     }
@@ -60,9 +62,12 @@ mod tests {
         let channel = ChannelId(Uuid::nil());
         let ids = [1, 2, 3].map(Uuid::from_u128);
         for (seq, id) in (1..).zip(ids) {
-            window.insert(channel, &ada, id, seq);
+            window.insert(channel, &ada, id, Earlier::Stored(seq));
         }
-        assert_eq!(ids.map(|id| window.get(channel, &ada, id)), [None, Some(2), Some(3)]);
+        assert_eq!(
+            ids.map(|id| window.get(channel, &ada, id)),
+            [None, Some(Earlier::Stored(2)), Some(Earlier::Stored(3))]
+        );
         assert_eq!(window.get(channel, &bob, ids[2]), None);
     }
 }

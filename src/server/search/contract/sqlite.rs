@@ -16,7 +16,7 @@ impl Backend for Sqlite {
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::new(self.database.database()))
+        Arc::new(SqliteStore::new(self.database.database(), std::time::Duration::from_secs(60)))
     }
 
     fn index(&self) -> Arc<dyn SearchIndex> {

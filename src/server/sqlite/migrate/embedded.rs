@@ -4,7 +4,7 @@ use crate::server::migrate::files::{File, files};
 
 /// In the order in which they are applied. A file that has been released is never edited: what it should have said
 /// is the next file's business.
-pub(super) const MIGRATIONS: &[File] = files!["sqlite", "sql": "0001" "initial"];
+pub(super) const MIGRATIONS: &[File] = files!["sqlite", "sql": "0001" "initial", "0002" "refusals"];
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::ErrorCode;
 
 pub async fn a_batch_makes_a_channel<B: Backend>() {
     let backend = B::fresh().await;
@@ -297,4 +298,33 @@ pub async fn channels_are_stored_side_by_side<B: Backend>() {
         writer.await.unwrap();
     }
     assert_eq!(store.channel_counts(vec![user("bob")]).await.unwrap(), [20]);
+}
+
+pub async fn refusals_are_found_again<B: Backend>() {
+    let backend = B::fresh().await;
+    let (channel, nowhere) = (ChannelId::new_group(), ChannelId::new_group());
+    append(&*backend.store(), &creation(channel)).await.unwrap();
+    let refused = |code| Refused { sender: user("ada"), client_id: Uuid::new_v4(), code, at: Millis(1_000) };
+    let [forbidden, nothing, early] = [Some(ErrorCode::Forbidden), None, Some(ErrorCode::NotAMember)].map(refused);
+    let entry = text(channel, 2, "bob");
+    let with_entries = ChannelBatch {
+        refused: vec![forbidden.clone(), nothing.clone()],
+        ..entries(channel, vec![Arc::clone(&entry)])
+    };
+    // Of a channel that is not there, and will not be because of this.
+    let alone = ChannelBatch { refused: vec![early.clone()], ..entries(nowhere, Vec::new()) };
+    for batch in [&with_entries, &alone, &with_entries, &alone] {
+        append(&*backend.store(), batch).await.unwrap();
+    }
+    let backend = backend.after_kill().await;
+    let store = backend.store();
+    let keys = |all: [&Refused; 2]| all.map(|refused| (refused.sender.clone(), refused.client_id)).to_vec();
+    let mut asked = keys([&forbidden, &nothing]);
+    asked.push((entry.sender.clone(), entry.client_id));
+    let found = store.find_sends(channel, asked).await.unwrap();
+    let refused = |code| Some(Earlier::Refused(code));
+    assert_eq!(found, [refused(Some(ErrorCode::Forbidden)), refused(None), Some(Earlier::Stored(2))]);
+    let found = store.find_sends(nowhere, keys([&early, &forbidden])).await.unwrap();
+    assert_eq!(found, [refused(Some(ErrorCode::NotAMember)), None]);
+    assert_eq!(store.channel(nowhere).await.unwrap(), None);
 }

@@ -246,7 +246,7 @@ async fn same(store: &dyn Store, model: &Model) {
             stored.into_iter().flat_map(|stored| &stored.log).map(|entry| entry.as_ref().clone()).collect();
         assert_eq!(log(store, id).await, expected);
         let sends = expected.iter().map(|entry| (entry.sender.clone(), entry.client_id)).collect();
-        let seqs: Vec<_> = expected.iter().map(|entry| Some(entry.seq)).collect();
+        let seqs: Vec<_> = expected.iter().map(|entry| Some(Earlier::Stored(entry.seq))).collect();
         assert_eq!(store.find_sends(id, sends).await.unwrap(), seqs);
     }
     for name in USERS.map(user) {

@@ -9,7 +9,7 @@ pub struct Sqlite {
 
 impl Sqlite {
     fn on(database: TempDatabase) -> Self {
-        Self { store: SqliteStore::new(database.database()), database }
+        Self { store: SqliteStore::new(database.database(), std::time::Duration::from_secs(60)), database }
     }
 }
 

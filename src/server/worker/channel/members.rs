@@ -7,7 +7,7 @@ use super::{Channel, Effects, Loaded};
 use crate::message::{Change, ChannelKind, Kind, Message, Role, Seq, Username};
 use crate::server::events::Event;
 use crate::server::queue::{ChangeTask, CreateTask, Origin};
-use crate::server::store::{ChannelState, Member, NewChannel};
+use crate::server::store::{ChannelState, Earlier, Member, NewChannel, Refused};
 use crate::server::worker::WorkerOptions;
 use crate::server::worker::window::Window;
 use crate::wire::ErrorCode;
@@ -16,7 +16,7 @@ impl Channel {
     pub(super) fn create(
         &mut self,
         create: CreateTask,
-        repeat_of: Option<Seq>,
+        repeat_of: Option<Earlier>,
         window: &mut Window,
         effects: &mut Effects,
     ) -> bool {
@@ -26,9 +26,11 @@ impl Channel {
         if let Loaded::Present(state) = &self.loaded {
             let joined: Vec<Username> = match repeat_of {
                 // Done again: whoever did it first may have died before anybody was told.
-                Some(seq) => members.into_iter().filter(|user| joined_with(state, user, seq)).collect(),
+                Some(Earlier::Stored(seq)) => {
+                    members.into_iter().filter(|user| joined_with(state, user, seq)).collect()
+                }
                 // Asked for again: the requester alone is told, unless it has left since.
-                None => members.into_iter().take(1).filter(|user| state.members.contains_key(user)).collect(),
+                _ => members.into_iter().take(1).filter(|user| state.members.contains_key(user)).collect(),
             };
             let Some(joined_seq) = joined.first().and_then(|user| state.members.get(user)).map(|m| m.joined_seq) else {
                 return false;
@@ -59,7 +61,7 @@ impl Channel {
         let sender = creator.clone();
         let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
         let seq = self.append(entry, effects);
-        window.insert(channel, &creator, id, seq);
+        window.insert(channel, &creator, id, Earlier::Stored(seq));
         if let Some(info) = self.state().map(|state| state.info(channel)) {
             let origin = Some(origin);
             self.pending.afterwards.push(Event::Joined { channel: info, joined: members, joined_seq: 1, origin });
@@ -70,28 +72,33 @@ impl Channel {
     pub(super) fn change(
         &mut self,
         change: ChangeTask,
-        repeat_of: Option<Seq>,
+        repeat_of: Option<Earlier>,
         window: &mut Window,
         options: &WorkerOptions,
         effects: &mut Effects,
     ) -> bool {
-        if let Some(seq) = repeat_of {
-            return self.change_again(change, seq, effects);
+        match repeat_of {
+            None => {}
+            Some(Earlier::Stored(seq)) => return self.change_again(change, seq, effects),
+            Some(Earlier::Refused(code)) => {
+                let said = self.refused_before(change, code);
+                return self.say_once_stored([said], effects);
+            }
         }
         let ChangeTask { channel, id, by, add, remove, at, origin } = change;
         let (add, remove) = (without_repeats(add), without_repeats(remove));
         if let Err((code, message)) = self.may_change(&by, &add, &remove, options) {
-            effects.events.push(Event::Refused { origin, code, message });
-            return false;
+            let refused = Refused { sender: by, client_id: id, code: Some(code), at };
+            return self.refuse(refused, Event::Refused { origin, code, message }, window);
         }
         let Loaded::Present(state) = &mut self.loaded else { return false };
         let added: Vec<Username> = add.into_iter().filter(|user| !state.members.contains_key(user)).collect();
         let removed: Vec<Username> = remove.into_iter().filter(|user| state.members.contains_key(user)).collect();
         if added.is_empty() && removed.is_empty() {
-            // Settled at once: delivered again after later changes are stored, it might find something to change.
-            let (seq, info) = (self.stored_seq, state.info(channel));
-            effects.events.push(members_changed(info, seq, Vec::new(), Vec::new(), by, origin));
-            return false;
+            let (seq, info) = (state.last_seq, state.info(channel));
+            let refused = Refused { sender: by.clone(), client_id: id, code: None, at };
+            let said = members_changed(info, seq, Vec::new(), Vec::new(), by, origin);
+            return self.refuse(refused, said, window);
         }
         let seq = state.last_seq + 1;
         for user in &added {
@@ -112,7 +119,7 @@ impl Channel {
         let sender = by.clone();
         let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
         self.append(entry, effects);
-        window.insert(channel, &by, id, seq);
+        window.insert(channel, &by, id, Earlier::Stored(seq));
         if let Some(info) = self.state().map(|state| state.info(channel)) {
             if !added.is_empty() {
                 let (channel, joined) = (info.clone(), added.clone());
@@ -121,6 +128,19 @@ impl Channel {
             self.pending.afterwards.push(members_changed(info, seq, added, removed, by, origin));
         }
         true
+    }
+
+    fn refused_before(&self, change: ChangeTask, code: Option<ErrorCode>) -> Event {
+        let ChangeTask { channel, by, origin, .. } = change;
+        match (code, self.state()) {
+            (None, Some(state)) => {
+                members_changed(state.info(channel), state.last_seq, Vec::new(), Vec::new(), by, origin)
+            }
+            (code, _) => {
+                let code = code.unwrap_or(ErrorCode::Conflict);
+                Event::Refused { origin, code, message: "this change was refused before".into() }
+            }
+        }
     }
 
     /// The change is in the log, but whoever put it there may have died before anybody was told. It may well not be

@@ -41,6 +41,9 @@ struct Outside {
     /// The newest task that was handed to anybody.
     delivered: Tag,
     indexed: BTreeSet<Seq>,
+    refused: Vec<Refused>,
+    /// Acknowledgements under way, in order: a crash may lose the last of them.
+    acknowledged: Vec<Tag>,
     /// All that was ever published, each with the head of the store at that moment.
     said: Vec<(Event, Seq)>,
 }
@@ -53,6 +56,12 @@ impl Outside {
     fn find(&self, sender: &Username, client_id: Uuid) -> Option<Seq> {
         let is_it = |entry: &&Arc<Message>| entry.sender == *sender && entry.client_id == client_id;
         self.log.iter().find(is_it).map(|entry| entry.seq)
+    }
+
+    fn find_earlier(&self, sender: &Username, client_id: Uuid) -> Option<Earlier> {
+        let is_it = |refused: &&Refused| refused.sender == *sender && refused.client_id == client_id;
+        let stored = self.find(sender, client_id).map(Earlier::Stored);
+        stored.or_else(|| self.refused.iter().find(is_it).map(|refused| Earlier::Refused(refused.code)))
     }
 
     fn say(&mut self, events: Vec<Event>) {
@@ -78,6 +87,9 @@ impl Outside {
             Event::Persisted { seq, sender, client_id, .. } => {
                 assert_eq!(self.find(sender, *client_id), Some(*seq), "persisted but not stored");
             }
+            Event::Rejected { sender, client_id, .. } => {
+                assert_eq!(self.find(sender, *client_id), None, "refused but stored");
+            }
             Event::MembersChanged { seq, .. } => assert!(*seq <= self.head(), "changed but not stored"),
             Event::Joined { joined_seq, channel, .. } => {
                 assert!(*joined_seq <= self.head(), "joined but not stored");
@@ -86,23 +98,29 @@ impl Outside {
             Event::Watermarks { delivered, read, .. } => {
                 assert!(delivered.max(read) <= &Some(self.head()), "received but not stored");
             }
-            Event::Rejected { .. } | Event::Refused { .. } => {}
+            Event::Refused { .. } => {}
         }
     }
 
     fn store(&mut self, batch: &ChannelBatch) {
         for (entry, expected) in batch.entries.iter().zip(self.head() + 1..) {
             assert_eq!(entry.seq, expected, "a hole, or an entry over another");
-            assert_eq!(self.find(&entry.sender, entry.client_id), None, "stored twice");
+            assert_eq!(self.find_earlier(&entry.sender, entry.client_id), None, "stored twice, or after a refusal");
             self.log.push(Arc::clone(entry));
         }
+        for refused in &batch.refused {
+            assert_eq!(self.find(&refused.sender, refused.client_id), None, "refused after it was stored");
+        }
+        self.refused.extend(batch.refused.iter().cloned());
         if let Some(NewChannel { kind, name }) = batch.create.clone() {
             assert!(self.state.is_none(), "made twice");
             let members = BTreeMap::new();
             self.state = Some(ChannelState { kind, name, last_seq: 0, members, delivered_by_all: 0, read_by_all: 0 });
         }
         let head = self.head();
-        let state = self.state.as_mut().unwrap();
+        let Some(state) = &mut self.state else {
+            return assert!(batch.entries.is_empty() && batch.members.is_empty(), "no such channel");
+        };
         state.last_seq = head;
         assert!(batch.delivered_by_all >= state.delivered_by_all && batch.read_by_all >= state.read_by_all);
         (state.delivered_by_all, state.read_by_all) = (batch.delivered_by_all, batch.read_by_all);
@@ -121,9 +139,17 @@ impl Outside {
 
     fn acknowledge(&mut self, tags: &[Tag]) {
         for tag in tags {
-            assert!(self.queue.iter().any(|(waiting, _)| waiting == tag), "acknowledged twice");
+            assert!(self.queue.iter().any(|(waiting, _)| waiting == tag), "not in the queue");
+            assert!(!self.acknowledged.contains(tag), "acknowledged twice");
         }
-        self.queue.retain(|(tag, _)| !tags.contains(tag));
+        self.acknowledged.extend(tags);
+    }
+
+    /// All but the last `lost` acknowledgements arrive.
+    fn let_acknowledgements_arrive(&mut self, lost: usize) {
+        let arrive = self.acknowledged.len().saturating_sub(lost);
+        let arrived: Vec<Tag> = self.acknowledged.drain(..).take(arrive).collect();
+        self.queue.retain(|(tag, _)| !arrived.contains(tag));
     }
 }
 
@@ -148,7 +174,7 @@ fn members_by(log: &[Arc<Message>]) -> BTreeMap<Username, Seq> {
     members
 }
 
-type Found = ((Username, Uuid), Option<Seq>);
+type Found = ((Username, Uuid), Option<Earlier>);
 
 /// A process that owns the channel. All of it is lost in a crash.
 struct Owner {
@@ -173,7 +199,8 @@ enum Step {
     Flush,
     Store,
     Finish,
-    Crash,
+    /// With so many of the last acknowledgements lost.
+    Crash(usize),
 }
 
 impl Owner {
@@ -221,7 +248,7 @@ impl Owner {
                 }
                 self.channel.looking = true;
                 let answer = |key: (Username, Uuid)| {
-                    let found = outside.find(&key.0, key.1);
+                    let found = outside.find_earlier(&key.0, key.1);
                     (key, found)
                 };
                 self.answer = Some(asked.into_iter().map(answer).collect());
@@ -270,7 +297,7 @@ impl Owner {
                 self.channel.flushed(&flush.batch);
                 true
             }
-            Step::Crash => unreachable!("ends the owner"),
+            Step::Crash(_) => unreachable!("ends the owner"),
         }
     }
 
@@ -286,6 +313,7 @@ impl Owner {
             Step::Finish,
         ];
         while all.into_iter().fold(false, |busy, step| self.step(step, outside) | busy) {}
+        outside.let_acknowledgements_arrive(0);
         assert!(outside.queue.is_empty(), "{:?}", outside.queue);
         assert!(self.channel.is_idle());
     }
@@ -296,7 +324,10 @@ fn run(tasks: &[Task], steps: &[Step]) -> Outside {
     let mut owner = Owner::new(&outside, true);
     for step in steps {
         match step {
-            Step::Crash => owner = Owner::new(&outside, false),
+            Step::Crash(lost) => {
+                outside.let_acknowledgements_arrive(*lost);
+                owner = Owner::new(&outside, false);
+            }
             step => {
                 owner.step(*step, &mut outside);
             }
@@ -385,7 +416,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => Just(Step::Flush),
         5 => Just(Step::Store),
         4 => Just(Step::Finish),
-        2 => Just(Step::Crash),
+        2 => (0..12_usize).prop_map(Step::Crash),
     ];
     prop::collection::vec(step, 0..120)
 }

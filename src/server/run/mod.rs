@@ -1,4 +1,6 @@
-//! A server process from its start to its end.
+//! A process from its start to its end: a server, or a [`Worker`].
+
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +21,11 @@ use super::http::health::Health;
 use super::lock::ServerLock;
 use super::queue::{Family, Lane};
 use super::socket::Sockets;
-use super::worker::{self, Stages};
+use super::worker::{self as work, Stages};
 use super::{http, metrics, socket};
 use crate::config::Config;
+
+pub use worker::Worker;
 
 /// How often revocations are looked for, while somebody is connected.
 const FOLLOW: Duration = Duration::from_millis(500);
@@ -98,22 +102,23 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(events.run(Arc::clone(&sink)));
         background.spawn(metrics::upkeep(recorder.clone()));
+        background.spawn(Arc::clone(&gateway).repair_when_asked());
         background.spawn(follow_revocations(Arc::clone(&gateway)));
         background.spawn(prune(auth.clone()));
         let (receipts, queue) = (Arc::clone(gateway.receipts()), Arc::clone(&backends.queue));
         background.spawn(async move { receipts.run(queue).await });
 
+        let health = Health::new(Arc::clone(&backends.queue), Some(Arc::clone(&gateway)), recorder);
         let workers = TaskTracker::new();
         let stop_workers = CancellationToken::new();
         if with_workers {
             let bus = backends.events.bus(Some(sink));
             let stages = Stages { queue: backends.queue, store: backends.store, index: backends.index, bus };
             for lane in lanes(&stages, &Family::ALL, None) {
-                workers.spawn(worker::run(lane, stages.clone(), worker_options(&config), stop_workers.clone()));
+                workers.spawn(work::run(lane, stages.clone(), worker_options(&config), stop_workers.clone()));
             }
         }
 
-        let health = Health::new(Arc::clone(&gateway), recorder);
         let sockets = Sockets::new(Arc::clone(&gateway));
         let state = State { auth, gateway: Arc::clone(&gateway), sockets: sockets.clone(), health: health.clone() };
         let stop_listening = CancellationToken::new();
@@ -220,36 +225,5 @@ async fn prune(auth: Auth) {
             }
         }
         tokio::time::sleep(PRUNE).await;
-    }
-}
-
-/// A process that only works on tasks.
-pub struct Worker {
-    workers: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl Worker {
-    pub async fn start(config: Config, families: &[Family], shards: Option<&[u16]>) -> anyhow::Result<Self> {
-        let backends = Backends::open(&config, Part::Worker).await?;
-        let bus = backends.events.bus(None);
-        let stages = Stages { queue: backends.queue, store: backends.store, index: backends.index, bus };
-        let (workers, stop) = (TaskTracker::new(), CancellationToken::new());
-        let there = stages.queue.shards(Family::DbTasks);
-        if let Some(shard) = shards.unwrap_or_default().iter().find(|shard| **shard >= there) {
-            anyhow::bail!("there is no shard {shard}: queue.shards is {there}, and they count from 0");
-        }
-        let lanes = lanes(&stages, families, shards);
-        for lane in lanes {
-            workers.spawn(worker::run(lane, stages.clone(), worker_options(&config), stop.clone()));
-        }
-        Ok(Self { workers, stop })
-    }
-
-    /// Finishes what was begun; whether it ended in time.
-    pub async fn drain(self, timeout: Duration) -> bool {
-        self.stop.cancel();
-        self.workers.close();
-        tokio::time::timeout(timeout, self.workers.wait()).await.is_ok()
     }
 }

@@ -1,0 +1,154 @@
+//! After events may have been missed (the connection to the broker was broken, or this gateway stood still): the rooms
+//! are compared with the store, and the sessions with their users' memberships, before anybody can rely on them again.
+//!
+//! Events go on meanwhile; a room that one of them shows to be behind repairs itself. Statuses that were missed are said
+//! again as far as the ring reaches back; a sender who knows less repeats its send and is told then.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+
+use super::encoded::Encoded;
+use super::room::Room;
+use super::{Gateway, Session};
+use crate::message::{ChannelId, Seq, Username};
+use crate::server::store::{Membership, Page};
+use crate::server::worker::Backoff;
+use crate::wire::Frame;
+use crate::wire::frame::Status;
+
+/// Users whose memberships are read at the same time.
+const CONCURRENCY: usize = 32;
+/// Entries read at once of a channel whose members here may all be gone.
+const PAGE: usize = 256;
+
+/// The heads that a repair has found so far.
+type Heads = Mutex<HashMap<ChannelId, Seq>>;
+
+impl Gateway {
+    /// Repairs whenever events may have been missed. Runs until dropped.
+    pub async fn repair_when_asked(self: Arc<Self>) {
+        loop {
+            self.repairs.notified().await;
+            let began = std::time::Instant::now();
+            let rooms = self.rooms.doubt();
+            let users = self.sessions.users();
+            let (count, heads) = (users.len(), Arc::new(Heads::default()));
+            let each = users.into_iter().map(|user| {
+                let (gateway, heads) = (Arc::clone(&self), Arc::clone(&heads));
+                async move { gateway.repair_user(&user, &heads).await }
+            });
+            let each = futures_util::stream::iter(each);
+            each.buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
+            for room in rooms {
+                self.repair_abandoned(&room, &heads).await;
+            }
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!(users = count, seconds, "rooms and sessions are up to date again");
+        }
+    }
+
+    /// Brings the rooms of a user's channels up to the store's heads, and its sessions into those they are missing.
+    async fn repair_user(&self, user: &Username, heads: &Heads) {
+        let memberships = self.memberships(user).await;
+        let ids: HashSet<ChannelId> = memberships.iter().map(|membership| membership.channel.id).collect();
+        for membership in memberships {
+            let (info, head) = (&membership.channel, membership.channel.last_seq);
+            let room = self.rooms.enter(info.id, head);
+            room.learn(info, Some(membership.last_at));
+            if heads.lock().insert(info.id, head).is_none() {
+                self.repair_room(&room, &membership).await;
+            }
+            self.sessions.of(user, |session| self.enter_anew(session, &room, &membership));
+        }
+        // Removed meanwhile: the log's own entry ends its stay, if the room has not come so far yet.
+        let mut left = Vec::new();
+        self.sessions.of(user, |session| {
+            let gone = session.rooms().into_iter().filter(|room| !ids.contains(&room.id));
+            left.extend(gone.map(|room| (Arc::clone(session), room)));
+        });
+        for (session, room) in left {
+            self.read_on(&room).await;
+            room.leave(&session);
+        }
+    }
+
+    async fn repair_room(&self, room: &Arc<Room>, membership: &Membership) {
+        let head = membership.channel.last_seq;
+        if let Some(hole) = room.expect(head) {
+            metrics::counter!("aula_gaps_found_total").increment(1);
+            self.fill_hole(room, hole).await;
+        }
+        for message in room.newest(0, head) {
+            let (channel, seq, client_id) = (message.channel, message.seq, message.client_id);
+            self.tell(&message.sender, Frame::Status(Status::Persisted { channel, seq, client_id }));
+        }
+        let channel = room.id;
+        let (delivered, read) = room.raise(Some(membership.delivered_by_all), Some(membership.read_by_all));
+        let delivered = delivered.map(|seq| Status::Delivered { channel, seq });
+        let read = read.map(|seq| Status::Read { channel, seq });
+        for status in delivered.into_iter().chain(read) {
+            room.broadcast(&Encoded::new(Frame::Status(status)), None);
+        }
+    }
+
+    /// Its user was added while nobody told us: from the present end on, as in a welcome.
+    fn enter_anew(&self, session: &Arc<Session>, room: &Arc<Room>, membership: &Membership) {
+        if session.is_connecting() || session.room(room.id).is_some() {
+            return;
+        }
+        let mut channel = membership.channel.clone();
+        channel.last_seq = room.last_seq();
+        let after = channel.last_seq;
+        session.push(&Frame::ChannelCreated { reference: None, channel });
+        if let Err(last_seq) = room.join_after(session, after) {
+            session.push(&Frame::Gap { channel: room.id, after, last_seq });
+            room.join(session);
+        }
+    }
+
+    /// Rooms that none of the users read above is in any more: their end is known from the log alone.
+    async fn repair_abandoned(&self, room: &Arc<Room>, heads: &Heads) {
+        if !heads.lock().contains_key(&room.id) && room.idle_since().is_none() {
+            self.read_on(room).await;
+        }
+    }
+
+    /// Delivers all that is stored behind the room's end.
+    async fn read_on(&self, room: &Arc<Room>) {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.store.messages(room.id, Page::After(room.last_seq()), PAGE).await {
+                Ok(entries) => match entries.last() {
+                    None => return,
+                    Some(last) => {
+                        if let Some(hole) = room.expect(last.seq) {
+                            self.fill_hole(room, hole).await;
+                        } else if room.last_seq() < last.seq {
+                            // Somebody else is filling it.
+                            backoff.pause().await;
+                        }
+                    }
+                },
+                Err(error) => {
+                    tracing::warn!(%error, channel = %room.id, "a room can't be compared with the store yet");
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Tries until it succeeds: half a repair is none.
+    async fn memberships(&self, user: &Username) -> Vec<Membership> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.store.channels_of(user, 0, usize::MAX).await {
+                Ok(memberships) => return memberships,
+                Err(error) => tracing::warn!(%error, "memberships can't be compared with the store yet"),
+            }
+            backoff.pause().await;
+        }
+    }
+}

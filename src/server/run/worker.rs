@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::lanes;
+use crate::config::Config;
+use crate::server::backends::{Backends, Part, worker_options};
+use crate::server::http::{self, health::Health};
+use crate::server::metrics;
+use crate::server::queue::Family;
+use crate::server::worker::{self, Stages};
+
+/// Those who watch, at once: probes and scrapers.
+const MAX_WATCHERS: usize = 64;
+
+/// A process that only works on tasks.
+pub struct Worker {
+    workers: TaskTracker,
+    stop: CancellationToken,
+    health: Health,
+    listening: Option<JoinHandle<()>>,
+    stop_listening: CancellationToken,
+    _background: JoinSet<()>,
+}
+
+impl Worker {
+    /// Works on the lanes of `families`, of db_tasks on those of `shards` if some are named, and answers probes on `listener`.
+    pub async fn start(
+        config: Config,
+        families: &[Family],
+        shards: Option<&[u16]>,
+        listener: Option<TcpListener>,
+    ) -> anyhow::Result<Self> {
+        let recorder = metrics::install().context("can't begin to count")?;
+        let backends = Backends::open(&config, Part::Worker).await?;
+        let bus = backends.events.bus(None);
+        let health = Health::new(backends.queue.clone(), None, recorder.clone());
+        let stages = Stages { queue: backends.queue, store: backends.store, index: backends.index, bus };
+        let there = stages.queue.shards(Family::DbTasks);
+        if let Some(shard) = shards.unwrap_or_default().iter().find(|shard| **shard >= there) {
+            anyhow::bail!("there is no shard {shard}: queue.shards is {there}, and they count from 0");
+        }
+        let mut background = JoinSet::new();
+        background.spawn(metrics::upkeep(recorder));
+        let (workers, stop) = (TaskTracker::new(), CancellationToken::new());
+        for lane in lanes(&stages, families, shards) {
+            workers.spawn(worker::run(lane, stages.clone(), worker_options(&config), stop.clone()));
+        }
+        let stop_listening = CancellationToken::new();
+        let listening = listener.map(|listener| {
+            let app = http::health::worker_app(health.clone());
+            tokio::spawn(http::listen::serve(listener, app, MAX_WATCHERS, stop_listening.clone()))
+        });
+        Ok(Self { workers, stop, health, listening, stop_listening, _background: background })
+    }
+
+    /// Finishes what was begun; whether it ended in time. Probes are answered to the end.
+    pub async fn drain(self, timeout: Duration) -> bool {
+        self.health.drain();
+        self.stop.cancel();
+        self.workers.close();
+        let in_time = tokio::time::timeout(timeout, self.workers.wait()).await.is_ok();
+        self.stop_listening.cancel();
+        if let Some(listening) = self.listening {
+            // A scraper that holds its connection open is not waited for.
+            listening.abort();
+        }
+        in_time
+    }
+}
