@@ -235,7 +235,16 @@ async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event
 
 async fn check_search(process: &Process) {
     let text = "word".to_owned();
-    let query = Query { text, channel: None, from: None, before: None, after: None, limit: 10_000, cursor: None };
+    let query = Query {
+        text,
+        channel: None,
+        from: None,
+        before: None,
+        after: None,
+        limit: 10_000,
+        cursor: None,
+        facets: false,
+    };
     let page = process.stages.index.search(&user("bob"), query).await.unwrap();
     assert_eq!((page.hits.len(), page.total), (SENDS, SENDS as u64), "all is indexed, and once");
 }
