@@ -144,21 +144,21 @@ fn print_status(context: &Context, steps: &[Step]) -> anyhow::Result<Exit> {
     for step in steps {
         match &step.state {
             State::Applied { .. } | State::InForce | State::Newer { kind: Kind::Expand } => {}
-            State::Differs { differences } => {
+            State::Differs { differences, up_repairs } => {
                 for difference in differences {
                     context.output.note(format_args!("{} {}: {difference}", step.target, step.name));
                 }
-                exit = worse(exit, Exit::Partly);
+                exit = worse(exit, if *up_repairs { Exit::Partly } else { Exit::Failed });
             }
             State::Pending | State::Absent => exit = worse(exit, Exit::Partly),
-            State::Changed | State::Missing | State::Newer { kind: Kind::Contract } => exit = Exit::Failed,
+            State::Changed | State::Missing | State::Newer { kind: Kind::Contract } => exit = worse(exit, Exit::Failed),
         }
     }
     Ok(exit)
 }
 
 fn worse(so_far: Exit, exit: Exit) -> Exit {
-    if so_far == Exit::Done { exit } else { so_far }
+    if so_far == Exit::Failed || exit == Exit::Done { so_far } else { exit }
 }
 
 fn print_plan(context: &Context, steps: &[Planned]) -> anyhow::Result<Exit> {
@@ -264,11 +264,7 @@ mod tests {
 
         let (exit, text) = aula(&data, &["migrate", "status"]).unwrap();
         assert_eq!(exit, Exit::Partly);
-<<<<<<< HEAD
-        assert!(text.contains("sqlite  0001     initial  pending"), "{text}");
-=======
-        assert!(text.contains("0001     initial   pending"), "{text}");
->>>>>>> main
+        assert!(text.contains("sqlite  0001     initial   pending"), "{text}");
         let (exit, text) = aula(&data, &["migrate", "plan"]).unwrap();
         assert_eq!(exit, Exit::Partly);
         assert!(text.starts_with("-- sqlite 0001_initial\nBEGIN;\n") && text.contains("CREATE TABLE users"), "{text}");
@@ -311,11 +307,7 @@ mod tests {
         database.execute("INSERT INTO schema_migrations VALUES (9999, 'later', '', 0, 0)", []).unwrap();
         let (exit, text) = aula(folder.path(), &["migrate", "status"]).unwrap();
         assert_eq!(exit, Exit::Failed);
-<<<<<<< HEAD
         assert!(text.contains("sqlite  9999     later    newer"), "{text}");
-=======
-        assert!(text.contains("9999     later     newer"), "{text}");
->>>>>>> main
         for command in ["up", "plan"] {
             let error = aula(folder.path(), &["migrate", command]).unwrap_err().to_string();
             assert!(error.contains("version 9999"), "{error}");

@@ -8,14 +8,19 @@ use super::super::exit::Advise as _;
 use super::super::{Context, Exit};
 use super::{Command, print_applied, print_plan, print_status};
 use crate::config::Config;
-use crate::server::migrate::{Holder, MigrateError, Migrator, Progress, Unlocked, label};
+use crate::server::migrate::{Holder, MigrateError, Migrator, Progress, TARGETS, Unlocked, label};
 
 pub(super) fn run(context: &Context, config: &Config, command: Command) -> anyhow::Result<Exit> {
     // Two threads: the lock is renewed whatever the command is busy with.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let target = command.target();
-        let migrator = with_hint(Migrator::connect(config).await)?.only(target);
+        let targets = match (command.target(), &command) {
+            (Some(target), _) => vec![target],
+            // The lock is Cassandra's: the others may be down.
+            (None, Command::Unlock(_)) => Vec::new(),
+            (None, _) => TARGETS.to_vec(),
+        };
+        let migrator = with_hint(Migrator::connect(config, &targets).await)?;
         match command {
             Command::Up(args) => up(context, &migrator, args.wait).await,
             Command::Status(_) => print_status(context, &with_hint(migrator.status().await)?),

@@ -11,6 +11,9 @@ pub enum MigrateError {
     /// Only of [`super::Migrator::verify`]; the steps as `cassandra 0001_messages`.
     #[error("the schema is behind this binary: {}", steps.join(", "))]
     Pending { steps: Vec<String> },
+    /// In a way that nothing is pending for.
+    #[error("{target} is not as this binary needs it: {}", differences.join("; "))]
+    Differs { target: Target, differences: Vec<String> },
     #[error("{}", locked(holder.as_ref(), *waited))]
     Locked { holder: Option<Holder>, waited: Duration },
     #[error("the migration lock was lost{}: nothing more was applied", now_held(holder.as_ref()))]
@@ -56,6 +59,7 @@ impl MigrateError {
                 "what was done before is in force and stays; remove the cause and run `aula migrate` again: it goes \
                  on from there",
             ),
+            Self::Differs { .. } => Some("somebody changed it by hand, or a newer aula did: `aula migrate status`"),
             Self::Configuration { .. } | Self::Server { .. } => None,
         }
     }

@@ -39,6 +39,9 @@ pub(crate) use files;
 /// should have said is the next file's business.
 pub const CASSANDRA: &[File] = files!["cassandra", "cql": "0001" "messages", "0002" "accounts"];
 
+/// Elasticsearch's: a template that replaces the one before it.
+pub const ELASTICSEARCH: &[File] = files!["elasticsearch", "json": "0001" "messages"];
+
 /// The line that makes a file of CQL a step of contraction.
 const CONTRACT: &str = "-- kind: contract";
 
@@ -97,8 +100,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_cassandra_is_built_in() {
+    fn every_file_is_built_in() {
         assert_complete(CASSANDRA, "cassandra", "cql");
+        assert_complete(ELASTICSEARCH, "elasticsearch", "json");
     }
 
     #[test]

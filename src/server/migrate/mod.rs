@@ -15,11 +15,12 @@
 //! | `compare.rs` | steps beside what is recorded |
 //! | `journal.rs`, `lock.rs` | the tables in Cassandra: what is recorded, who migrates |
 //! | `target.rs` | a server's schema |
-//! | `cassandra.rs` | the servers |
+//! | `cassandra.rs`, `elasticsearch.rs` | the servers |
 
 mod cassandra;
 pub(crate) mod compare;
 pub(crate) mod cql;
+mod elasticsearch;
 mod error;
 pub(crate) mod files;
 mod journal;
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 pub use compare::{Misfit, Row};
 pub use error::MigrateError;
-pub use files::{CASSANDRA, File, Kind};
+pub use files::{CASSANDRA, ELASTICSEARCH, File, Kind};
 use journal::Journal;
 pub use lock::LEASE;
 use lock::Lease;
@@ -43,11 +44,14 @@ use target::{Schema, Versioned};
 use super::cassandra::Cassandra;
 use crate::config::Config;
 
+/// The servers of a distributed deployment, in the order in which they are brought up.
+pub const TARGETS: [Target; 2] = [Target::Cassandra, Target::Elasticsearch];
+
 /// The schemas of a distributed deployment.
 pub struct Migrator {
     journal: Journal,
     lease: Duration,
-    /// In the order in which they are brought up.
+    /// In the order of [`TARGETS`].
     schemas: Vec<Box<dyn Schema>>,
 }
 
@@ -64,30 +68,20 @@ pub enum Unlocked {
 }
 
 impl Migrator {
-    /// Connects to the servers that the configuration names. The keyspace need not exist.
-    pub async fn connect(config: &Config) -> Result<Self, MigrateError> {
+    /// For the schemas of `targets`, on the servers that the configuration names. Cassandra has to be there in any
+    /// case; its keyspace need not exist.
+    pub async fn connect(config: &Config, targets: &[Target]) -> Result<Self, MigrateError> {
         let connected = Cassandra::connect(&config.cassandra, false).await;
         let cassandra = connected.map_err(MigrateError::cassandra("begin"))?;
-        Self::new(config, cassandra, CASSANDRA, LEASE)
-    }
-
-    fn new(
-        config: &Config,
-        cassandra: Cassandra,
-        files: &'static [File],
-        lease: Duration,
-    ) -> Result<Self, MigrateError> {
         let journal = Journal::new(cassandra, &config.cassandra)?;
-        let runner = cassandra::Cql(journal.clone());
-        let schemas: Vec<Box<dyn Schema>> = vec![Box::new(Versioned { journal: journal.clone(), files, runner })];
-        Ok(Self { journal, lease, schemas })
-    }
-
-    /// The same, for one server alone.
-    #[must_use]
-    pub fn only(mut self, target: Option<Target>) -> Self {
-        self.schemas.retain(|schema| target.is_none_or(|target| schema.target() == target));
-        self
+        let mut schemas: Vec<Box<dyn Schema>> = Vec::new();
+        if targets.contains(&Target::Cassandra) {
+            schemas.push(cassandra_schema(&journal, CASSANDRA));
+        }
+        if targets.contains(&Target::Elasticsearch) {
+            schemas.push(Box::new(elasticsearch::Index::new(journal.clone(), config)?));
+        }
+        Ok(Self { journal, lease: LEASE, schemas })
     }
 
     /// Every step this binary knows and every one that the servers have.
@@ -161,19 +155,22 @@ impl Migrator {
     /// That the schemas are such that this binary can work with them, for a process that is starting: all its steps
     /// are applied, and none that is newer has taken away what it needs.
     ///
-    /// Errors: [`MigrateError::Misfit`], [`MigrateError::Pending`].
+    /// Errors: [`MigrateError::Misfit`], [`MigrateError::Pending`], [`MigrateError::Differs`].
     pub async fn verify(&self) -> Result<(), MigrateError> {
-        let missing = self.plan().await?;
-        if missing.is_empty() {
-            return Ok(());
+        let mut steps = Vec::new();
+        for schema in &self.schemas {
+            steps.extend(schema.verify().await?);
         }
-        let steps = missing.iter().filter(|step| !step.checksum.is_empty());
-        let steps = steps.map(|step| format!("{} {}", step.target, label(step.version, &step.name))).collect();
-        Err(MigrateError::Pending { steps })
+        if steps.is_empty() { Ok(()) } else { Err(MigrateError::Pending { steps }) }
     }
+}
+
+fn cassandra_schema(journal: &Journal, files: &'static [File]) -> Box<dyn Schema> {
+    let runner = cassandra::Cql(journal.clone());
+    Box::new(Versioned { journal: journal.clone(), files, runner })
 }
 
 /// [`Migrator::verify`] for the deployment of `config`.
 pub async fn verify(config: &Config) -> Result<(), MigrateError> {
-    Migrator::connect(config).await?.verify().await
+    Migrator::connect(config, &TARGETS).await?.verify().await
 }

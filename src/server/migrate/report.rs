@@ -58,9 +58,11 @@ pub enum State {
     },
     /// Without versions: the server has it as this binary would declare it.
     InForce,
-    /// Without versions: the server has something else, or this and something else.
+    /// The server was asked, and has something else, or this and something else.
     Differs {
         differences: Vec<String>,
+        /// Whether `up` puts it right.
+        up_repairs: bool,
     },
     /// Without versions: the server has nothing of it.
     Absent,
@@ -94,6 +96,13 @@ pub struct Planned {
     /// The CQL that records the step in Cassandra afterwards; SQLite's records itself, RabbitMQ's isn't recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
+}
+
+impl Planned {
+    /// `cassandra 0001_messages`
+    pub(super) fn label(&self) -> String {
+        format!("{} {}", self.target, label(self.version, &self.name))
+    }
 }
 
 /// A step that `up` has applied.

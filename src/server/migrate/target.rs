@@ -24,6 +24,11 @@ pub trait Schema: Send + Sync {
     /// What [`Schema::up`] would do. Errors: [`MigrateError::Misfit`] if it would refuse.
     async fn plan(&self) -> Result<Vec<Planned>, MigrateError>;
 
+    /// The steps that a process has to find applied and doesn't, in words. Errors: as [`Schema::plan`].
+    async fn verify(&self) -> Result<Vec<String>, MigrateError> {
+        Ok(self.plan().await?.iter().filter(|step| !step.checksum.is_empty()).map(Planned::label).collect())
+    }
+
     /// Does it, as long as the lock is held. After an error the steps before it are in force.
     async fn up(&self, lease: &Lease, tell: Tell<'_>) -> Result<Vec<Applied>, MigrateError>;
 }

@@ -43,7 +43,8 @@ impl Place {
     /// With a connection of its own, as another process would have.
     async fn migrator(&self, files: &'static [File], lease: Duration) -> Migrator {
         let cassandra = Cassandra::connect(&self.config.cassandra, false).await.unwrap();
-        Migrator::new(&self.config, cassandra, files, lease).unwrap()
+        let journal = Journal::new(cassandra, &self.config.cassandra).unwrap();
+        Migrator { schemas: vec![cassandra_schema(&journal, files)], journal, lease }
     }
 
     async fn states(&self, files: &'static [File]) -> Vec<&'static str> {
