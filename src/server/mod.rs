@@ -22,6 +22,7 @@ pub mod lock;
 pub mod metrics;
 pub mod migrate;
 pub mod queue;
+pub mod rabbitmq;
 pub mod receipts;
 pub mod run;
 pub mod search;
