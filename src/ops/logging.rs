@@ -46,6 +46,8 @@ where
         Reader::Command => configured.min(LevelFilter::WARN),
     };
     let filter = Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("aula", ours);
+    // It prints, as errors, answers of the broker that it hands to us as well: "there is no such queue" is one.
+    let filter = filter.with_target("lapin", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),

@@ -48,10 +48,6 @@ impl Index {
 
 #[async_trait]
 impl Schema for Index {
-    fn target(&self) -> Target {
-        TARGET
-    }
-
     async fn status(&self) -> Result<Vec<Step>, MigrateError> {
         let mut steps = compare(TARGET, ELASTICSEARCH, &self.journal.rows(TARGET).await?);
         let differences = schema::verify(&self.client, &self.alias).await.map_err(not_compared)?;

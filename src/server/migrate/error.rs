@@ -59,7 +59,9 @@ impl MigrateError {
                 "what was done before is in force and stays; remove the cause and run `aula migrate` again: it goes \
                  on from there",
             ),
-            Self::Differs { .. } => Some("somebody changed it by hand, or a newer aula did: `aula migrate status`"),
+            Self::Differs { .. } => {
+                Some("`aula migrate plan` says whether `aula migrate` puts it right; if not, it was changed by hand")
+            }
             Self::Configuration { .. } | Self::Server { .. } => None,
         }
     }

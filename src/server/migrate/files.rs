@@ -58,7 +58,7 @@ pub(crate) const fn number(digits: &str) -> u32 {
 impl File {
     /// SHA-256 of the file's bytes, in hexadecimal.
     pub fn checksum(&self) -> String {
-        Sha256::digest(self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&Sha256::digest(self.text.as_bytes()))
     }
 
     /// By the comment at the head of the file.
@@ -66,6 +66,10 @@ impl File {
         let mut head = self.text.lines().take_while(|line| line.starts_with("--"));
         if head.any(|line| line.trim_end() == CONTRACT) { Kind::Contract } else { Kind::Expand }
     }
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Kind {

@@ -143,19 +143,45 @@ impl Journal {
         rows.map_err(MigrateError::cassandra("read schema_migrations"))
     }
 
-    /// The statement that records a step; names and checksums are our own files' and need no quoting.
+    /// The statement that records a step.
     pub fn record_statement(&self, target: Target, file: &File, took_ms: i64) -> String {
-        let File { version, name, .. } = file;
-        let (checksum, kind) = (file.checksum(), file.kind().name());
+        self.row_statement(target, (file.version, file.name), &file.checksum(), file.kind(), took_ms)
+    }
+
+    /// Names and checksums are our own and need no quoting.
+    fn row_statement(
+        &self,
+        target: Target,
+        (version, name): (u32, &str),
+        checksum: &str,
+        kind: Kind,
+        took_ms: i64,
+    ) -> String {
         format!(
             "INSERT INTO {}.schema_migrations (target, version, name, checksum, kind, applied_at, took_ms) VALUES \
-             ('{target}', {version}, '{name}', '{checksum}', '{kind}', toTimestamp(now()), {took_ms})",
-            self.keyspace
+             ('{target}', {version}, '{name}', '{checksum}', '{}', toTimestamp(now()), {took_ms})",
+            self.keyspace,
+            kind.name()
         )
     }
 
     pub async fn record(&self, target: Target, file: &File, took_ms: i64) -> Result<(), MigrateError> {
-        let mut statement = Statement::new(self.record_statement(target, file, took_ms));
+        self.write(self.record_statement(target, file, took_ms)).await
+    }
+
+    /// For a schema without versions: a row that is overwritten each time.
+    pub async fn record_state(
+        &self,
+        target: Target,
+        name: &str,
+        state: &str,
+        took_ms: i64,
+    ) -> Result<(), MigrateError> {
+        self.write(self.row_statement(target, (0, name), state, Kind::Expand, took_ms)).await
+    }
+
+    async fn write(&self, cql: String) -> Result<(), MigrateError> {
+        let mut statement = Statement::new(cql);
         // As the reads.
         statement.set_consistency(Consistency::Quorum);
         // The same row with the same contents.

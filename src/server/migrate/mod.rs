@@ -15,7 +15,7 @@
 //! | `compare.rs` | steps beside what is recorded |
 //! | `journal.rs`, `lock.rs` | the tables in Cassandra: what is recorded, who migrates |
 //! | `target.rs` | a server's schema |
-//! | `cassandra.rs`, `elasticsearch.rs` | the servers |
+//! | `cassandra.rs`, `elasticsearch.rs`, `rabbitmq.rs` | the servers |
 
 mod cassandra;
 pub(crate) mod compare;
@@ -25,6 +25,7 @@ mod error;
 pub(crate) mod files;
 mod journal;
 mod lock;
+mod rabbitmq;
 mod report;
 mod target;
 #[cfg(test)]
@@ -45,7 +46,7 @@ use super::cassandra::Cassandra;
 use crate::config::Config;
 
 /// The servers of a distributed deployment, in the order in which they are brought up.
-pub const TARGETS: [Target; 2] = [Target::Cassandra, Target::Elasticsearch];
+pub const TARGETS: [Target; 3] = [Target::Cassandra, Target::Elasticsearch, Target::Rabbitmq];
 
 /// The schemas of a distributed deployment.
 pub struct Migrator {
@@ -80,6 +81,9 @@ impl Migrator {
         }
         if targets.contains(&Target::Elasticsearch) {
             schemas.push(Box::new(elasticsearch::Index::new(journal.clone(), config)?));
+        }
+        if targets.contains(&Target::Rabbitmq) {
+            schemas.push(Box::new(rabbitmq::Broker::new(journal.clone(), config).await?));
         }
         Ok(Self { journal, lease: LEASE, schemas })
     }

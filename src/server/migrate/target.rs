@@ -16,8 +16,6 @@ pub type Tell<'a> = &'a mut (dyn FnMut(Progress) + Send);
 /// A server's schema.
 #[async_trait]
 pub trait Schema: Send + Sync {
-    fn target(&self) -> Target;
-
     /// Every step this binary knows and every one the server has. A schema that doesn't fit is no error.
     async fn status(&self) -> Result<Vec<Step>, MigrateError>;
 
@@ -81,10 +79,6 @@ impl<R: Runner> Versioned<R> {
 
 #[async_trait]
 impl<R: Runner> Schema for Versioned<R> {
-    fn target(&self) -> Target {
-        self.runner.target()
-    }
-
     async fn status(&self) -> Result<Vec<Step>, MigrateError> {
         let target = self.runner.target();
         Ok(compare(target, self.files, &self.journal.rows(target).await?))

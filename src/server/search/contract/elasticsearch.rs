@@ -15,13 +15,13 @@ pub struct OnElasticsearch {
 impl Backend for OnElasticsearch {
     async fn fresh(timeout: Duration, total_cap: u64) -> Self {
         let (database, test) = (TempDatabase::new(), TestIndex::new().await);
-        let store = Arc::new(SqliteStore::new(database.database()));
+        let store = Arc::new(SqliteStore::new(database.database(), Duration::from_secs(60)));
         let index = ElasticsearchIndex::new(test.client.clone(), test.alias.clone(), store, timeout, total_cap);
         Self { database, test, index }
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::new(self.database.database()))
+        Arc::new(SqliteStore::new(self.database.database(), Duration::from_secs(60)))
     }
 
     fn index(&self) -> Arc<dyn SearchIndex> {

@@ -35,7 +35,7 @@ impl Ada {
 
     async fn at(test: TestIndex, client: Elasticsearch) -> Self {
         let (database, channel) = (TempDatabase::new(), ChannelId::new_group());
-        let store = Arc::new(SqliteStore::new(database.database()));
+        let store = Arc::new(SqliteStore::new(database.database(), Duration::from_secs(60)));
         let member = Member { role: Role::Owner, joined_seq: 1, delivered: 0, read: 0 };
         let created = ChannelBatch {
             channel,
@@ -43,6 +43,7 @@ impl Ada {
             entries: vec![Arc::new(Message { kind: Kind::System, ..message(channel, 1, "{}") })],
             members: vec![(reader(), member)],
             departed: Vec::new(),
+            refused: Vec::new(),
             delivered_by_all: 0,
             read_by_all: 0,
         };
