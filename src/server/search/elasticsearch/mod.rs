@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use super::query::{self, Term};
 use super::{Query, Search, SearchError, SearchIndex};
 use crate::message::{ChannelId, Kind, Message, Username};
-use crate::server::store::Store;
+use crate::server::store::{Store, StoreError};
 use crate::wire::frame::SearchPage;
 
 use bulk::Bulk;
@@ -59,9 +59,9 @@ impl ElasticsearchIndex {
 
     /// The channels to search: those the searcher is a member of now, or the one asked for if it is among them.
     async fn channels(&self, searcher: &Username, only: Option<ChannelId>) -> Result<Vec<ChannelId>, SearchError> {
-        let unavailable = |error: crate::server::store::StoreError| SearchError::Unavailable(error.to_string());
+        let unavailable = |error: StoreError| SearchError::Unavailable(error.to_string());
         match only {
-            None => memberships(self.store.as_ref(), searcher).await.map_err(unavailable),
+            None => self.store.memberships(searcher).await.map_err(unavailable),
             Some(channel) => match self.store.role(channel, searcher).await.map_err(unavailable)? {
                 Some(_) => Ok(vec![channel]),
                 None => Err(SearchError::NotAMember),
@@ -89,11 +89,6 @@ impl ElasticsearchIndex {
         let found = response.json().await.map_err(|error| SearchError::Unavailable(client::failure(&error)))?;
         page::of(found, &query, terms, self.total_cap)
     }
-}
-
-async fn memberships(store: &dyn Store, user: &Username) -> Result<Vec<ChannelId>, crate::server::store::StoreError> {
-    let found = store.channels_of(user, 0, 100_000).await?;
-    Ok(found.into_iter().map(|membership| membership.channel.id).collect())
 }
 
 #[async_trait]

@@ -46,6 +46,7 @@ impl Ada {
             refused: Vec::new(),
             delivered_by_all: 0,
             read_by_all: 0,
+            refused: Vec::new(),
         };
         store.append(Arc::new(created)).await.unwrap();
         let index = ElasticsearchIndex::new(client, test.alias.clone(), store, Duration::from_secs(10), 1000);
@@ -240,6 +241,18 @@ async fn long_words_and_phrases_with_an_ending() {
     assert_eq!(ada.find(&long[..300]).await.len(), 0);
     assert_eq!(ada.find("foo-bar*").await, ["foo bart", "foo-bars"]);
     assert_eq!(ada.find("foo-bars").await, ["foo-bars"]);
+}
+
+/// Fields of Elasticsearch have limits that a message has not.
+#[tokio::test]
+async fn the_longest_messages_are_found() {
+    let ada = Ada::new().await;
+    let one_word = "y".repeat(200_000);
+    let many_words: String = (0..100_000).map(|n| format!("w{n} ")).collect();
+    let bodies = [one_word, many_words];
+    ada.index.index((2..).zip(&bodies).map(|(seq, body)| ada.text(seq, body)).collect()).await.unwrap();
+    assert_eq!(ada.find(&"y".repeat(127)).await, bodies[..1]);
+    assert_eq!(ada.find("w99999").await, bodies[1..]);
 }
 
 /// A cursor that was made up leads nowhere, and breaks nothing.
