@@ -49,8 +49,8 @@ where
     let filter = Targets::new()
         .with_default(ours.min(LevelFilter::WARN))
         .with_target("aula", ours)
-        // Prints a task that came back, body and all; the queue tells of it without.
-        .with_target("lapin::returned_messages", LevelFilter::OFF);
+        // It prints, as errors, answers of the broker that it hands to us as well, and tasks that came back, body and all.
+        .with_target("lapin", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),

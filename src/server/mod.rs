@@ -20,6 +20,7 @@ pub mod gateway;
 pub mod http;
 pub mod lock;
 pub mod metrics;
+pub mod migrate;
 pub mod queue;
 pub mod rabbitmq;
 pub mod receipts;

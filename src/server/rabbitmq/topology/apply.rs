@@ -35,6 +35,14 @@ pub struct Difference {
     pub what: String,
 }
 
+impl Difference {
+    /// Whether it is only not there yet.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.what == present::MISSING
+    }
+}
+
 fn list(differences: &[Difference]) -> String {
     let lines: Vec<_> = differences.iter().map(|found| format!("{}: {}", found.name, found.what)).collect();
     lines.join("; ")

@@ -10,6 +10,9 @@ use super::apply::{exchange_options, queue_options};
 use super::{Exchange, Queue};
 use crate::server::rabbitmq::{Link, Unavailable};
 
+/// Of what is not there.
+pub(super) const MISSING: &str = "is missing";
+
 /// What came of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Looked {
@@ -23,7 +26,7 @@ impl Looked {
     pub(super) fn difference(self) -> Option<String> {
         match self {
             Self::AsItShouldBe => None,
-            Self::Missing => Some("is missing".to_owned()),
+            Self::Missing => Some(MISSING.to_owned()),
             Self::Different(what) => Some(what),
         }
     }

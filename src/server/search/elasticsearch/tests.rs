@@ -43,6 +43,7 @@ impl Ada {
             entries: vec![Arc::new(Message { kind: Kind::System, ..message(channel, 1, "{}") })],
             members: vec![(reader(), member)],
             departed: Vec::new(),
+            refused: Vec::new(),
             delivered_by_all: 0,
             read_by_all: 0,
             refused: Vec::new(),
