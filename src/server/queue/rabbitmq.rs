@@ -27,8 +27,8 @@ use crate::server::rabbitmq::management::Management;
 use crate::server::rabbitmq::topology::{self, Topology};
 use crate::server::rabbitmq::{Link, Unavailable};
 
-/// Lanes of [`Family::IndexTasks`]: one queue, which several consumers share.
-const INDEX_SHARDS: u16 = 1;
+/// Lanes of a family without shards: one queue, which several consumers share.
+const SHARED: u16 = 1;
 /// For a round trip with the broker.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,17 +80,18 @@ impl TaskQueue for RabbitQueue {
     fn shards(&self, family: Family) -> u16 {
         match family {
             Family::DbTasks => self.inner.shards,
-            Family::IndexTasks => INDEX_SHARDS,
+            Family::IndexTasks | Family::SearchTasks => SHARED,
         }
     }
 
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError> {
         let key = match lane.family {
             Family::DbTasks => self.inner.keys.get(usize::from(lane.shard)).map(String::as_str),
-            Family::IndexTasks => Some(lane.family.as_str()),
+            Family::IndexTasks | Family::SearchTasks => Some(lane.family.as_str()),
         };
         let key = key.ok_or_else(|| QueueError::Unavailable(format!("there is no {lane}")))?;
-        let publish = Publish { exchange: lane.family.as_str(), key: key.into(), payload, headers: None };
+        let is_question = lane.family == Family::SearchTasks;
+        let publish = Publish { exchange: lane.family.as_str(), key: key.into(), payload, headers: None, is_question };
         self.inner.publisher.publish(lane.family == Family::DbTasks, publish, confirm)
     }
 
@@ -131,7 +132,7 @@ impl TaskQueue for RabbitQueue {
 fn queue_name(lane: Lane) -> String {
     match lane.family {
         Family::DbTasks => lane.to_string(),
-        Family::IndexTasks => lane.family.to_string(),
+        Family::IndexTasks | Family::SearchTasks => lane.family.to_string(),
     }
 }
 

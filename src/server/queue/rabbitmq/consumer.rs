@@ -277,6 +277,7 @@ impl Consumer for RabbitConsumer {
             headers.insert("enqueued-at-ms".into(), AMQPValue::LongLongInt(at.0));
         }
         let publish = Publish {
+            is_question: false,
             exchange: topology::DEAD_LETTERS,
             key: lane.family.as_str().into(),
             payload,

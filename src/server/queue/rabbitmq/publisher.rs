@@ -22,6 +22,8 @@ pub(super) struct Publish {
     pub key: ShortString,
     pub payload: Bytes,
     pub headers: Option<FieldTable>,
+    /// A person waits, and nobody will in a few seconds: it goes first, and to no disk.
+    pub is_question: bool,
 }
 
 /// Clones share the channel.

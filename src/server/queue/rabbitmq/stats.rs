@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::super::{Family, Lane, LaneStats, QueueError};
 use super::consumer::Taken;
-use super::{INDEX_SHARDS, Inner, queue_name};
+use super::{Inner, SHARED, queue_name};
 use crate::message::Millis;
 use crate::server::rabbitmq::management::QueueCounts;
 use crate::server::rabbitmq::process;
@@ -21,13 +21,19 @@ pub(super) async fn collect(inner: &Inner) -> Result<Vec<LaneStats>, QueueError>
     };
     let mut looker = Looker::new(&inner.options.consuming).await?;
     let mut lanes = Vec::new();
-    for (family, shards) in [(Family::DbTasks, inner.shards), (Family::IndexTasks, INDEX_SHARDS)] {
+    for (family, shards) in
+        [(Family::DbTasks, inner.shards), (Family::IndexTasks, SHARED), (Family::SearchTasks, SHARED)]
+    {
         for shard in 0..shards {
             let lane = Lane { family, shard };
             lanes.push(lane_stats(inner, lane, &mut looker, &counts).await?);
         }
         // One queue for all lanes of a family: told at the first.
-        let dead = looker.count(&format!("{family}.dead")).await?;
+        let dead = match family {
+            // A question that can't be read is worth nobody's time.
+            Family::SearchTasks => None,
+            _ => looker.count(&format!("{family}.dead")).await?,
+        };
         if let Some(first) = lanes.iter_mut().rev().take(usize::from(shards)).last() {
             first.dead_letters = dead.map_or(0, |count| count.ready);
         }

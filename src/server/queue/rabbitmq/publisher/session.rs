@@ -27,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// `delivery-mode`: written to disk. Quorum queues do so in any case; a queue that somebody replaced by a classic one
 /// must not forget tasks at a restart.
 const PERSISTENT: u8 = 2;
+const TRANSIENT: u8 = 1;
+/// The highest of `x-max-priority`.
+const FIRST: u8 = 1;
 
 type Outcome = (u64, Result<Confirmation, lapin::Error>);
 
@@ -97,9 +100,12 @@ async fn publish(channel: &Channel, number: u64, at: Millis, publish: Publish) -
     // Mandatory: what no queue takes comes back, instead of being confirmed and lost.
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let mut properties = BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
+        .with_delivery_mode(if publish.is_question { TRANSIENT } else { PERSISTENT })
         .with_timestamp(u64::try_from(at.0 / 1000).unwrap_or(0))
         .with_message_id(PublishId { at, number }.to_string().into());
+    if publish.is_question {
+        properties = properties.with_priority(FIRST);
+    }
     if let Some(headers) = publish.headers {
         properties = properties.with_headers(headers);
     }
