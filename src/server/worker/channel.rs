@@ -262,20 +262,9 @@ impl Channel {
 
     fn append(&mut self, entry: impl FnOnce(Seq) -> Message, effects: &mut Effects) -> Seq {
         let Loaded::Present(state) = &mut self.loaded else { return 0 };
-        state.last_seq += 1;
-        let seq = state.last_seq;
+        let seq = state.last_seq + 1;
         let entry = Arc::new(entry(seq));
-        if let Some(sender) = state.members.get_mut(&entry.sender) {
-            // One's own message is no news to oneself; but nothing before it is taken as seen.
-            if sender.delivered == seq - 1 {
-                sender.delivered = seq;
-                self.pending.dirty.insert(entry.sender.clone());
-            }
-            if sender.read == seq - 1 {
-                sender.read = seq;
-                self.pending.dirty.insert(entry.sender.clone());
-            }
-        }
+        self.pending.dirty.extend(state.apply(&entry));
         self.pending.entries.push(Arc::clone(&entry));
         effects.events.push(Event::Message(entry));
         seq
