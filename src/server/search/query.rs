@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 1024;
 /// Words that stand one behind the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Term {
-    /// As typed, with at least one letter or digit in it; a word like `foo-bar` is a phrase of two.
+    /// As typed, with at least one word in it; a word like `foo-bar` is a phrase of two.
     pub text: String,
     /// The last word may go on.
     pub any_ending: bool,
@@ -57,7 +57,7 @@ pub(super) fn terms(text: &str) -> Result<Vec<Term>, SearchError> {
 
 /// `None` if there is no word in it.
 fn term(text: &str, any_ending: bool) -> Option<Term> {
-    text.chars().any(char::is_alphanumeric).then(|| Term { text: text.to_owned(), any_ending })
+    (!words::split(text).is_empty()).then(|| Term { text: text.to_owned(), any_ending })
 }
 
 /// All of them, joined by AND, for FTS5 (<https://www.sqlite.org/fts5.html#full_text_query_syntax>): each is a quoted

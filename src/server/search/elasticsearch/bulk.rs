@@ -14,7 +14,7 @@ use crate::server::search::SearchError;
 use crate::server::worker::Backoff;
 
 /// A bulk has at most so many documents, and begins none beyond so many bytes: the server holds all of it in memory.
-const MAX_DOCUMENTS: usize = 500;
+const MAX_DOCUMENTS: usize = 1000;
 const MAX_BYTES: usize = 4 << 20;
 /// Bulks of one call under way together: one is sent and read while the server works on the other.
 const IN_FLIGHT: usize = 2;

@@ -36,7 +36,7 @@ use document::Document;
 use request::Request;
 
 /// Documents that one call of [`SearchIndex::index`] should bring: two bulks, which are under way together.
-const PAGE: usize = 1000;
+const PAGE: usize = 2000;
 /// The first version of a message's document; an edit or a removal has a higher one.
 const AS_SENT: u64 = 1;
 

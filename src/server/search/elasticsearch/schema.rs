@@ -27,8 +27,8 @@ pub enum SchemaError {
     Newer { name: String, found: i64, known: i64 },
     /// Nothing was changed.
     #[error(
-        "there is an index {index}, but no alias {alias}: give it back (POST /_aliases) if that index is the one in use, \
-         or name another elasticsearch.alias"
+        "there is an index {index}, but no alias {alias}: give it back (POST /_aliases) if that index is the one in \
+         use, or name another elasticsearch.alias"
     )]
     NoAlias { index: String, alias: String },
 }

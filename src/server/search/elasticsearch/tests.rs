@@ -138,7 +138,7 @@ async fn a_deleted_document_stays_deleted() {
 #[tokio::test]
 async fn a_poisoned_entry_holds_up_nobody() {
     let ada = Ada::new().await;
-    let mut messages: Vec<Message> = (2..1300).map(|seq| ada.text(seq, "words")).collect();
+    let mut messages: Vec<Message> = (2..2300).map(|seq| ada.text(seq, "words")).collect();
     // No date to the server.
     messages[700].at = Millis(i64::MIN);
     ada.index.index(messages.clone()).await.unwrap();

@@ -118,11 +118,11 @@ async fn what_else_goes_wrong_is_the_callers_to_repeat() {
 #[tokio::test]
 async fn bulks_are_bounded() {
     let (server, ada, _) = start().await;
-    let many = (2..1203).map(|seq| ada.text(seq, "words")).collect();
+    let many = (2..2203).map(|seq| ada.text(seq, "words")).collect();
     ada.index.index(many).await.unwrap();
     let mut sizes: Vec<usize> = server.requests.lock().drain(..).map(|ids| ids.len()).collect();
     sizes.sort_unstable();
-    assert_eq!(sizes, [201, 500, 500]);
+    assert_eq!(sizes, [201, 1000, 1000]);
     let large = (2..7).map(|seq| ada.text(seq, &"word ".repeat(200_000))).collect();
     ada.index.index(large).await.unwrap();
     let mut sizes: Vec<usize> = server.requests.lock().drain(..).map(|ids| ids.len()).collect();
