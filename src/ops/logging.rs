@@ -49,8 +49,8 @@ where
     let filter = Targets::new()
         .with_default(ours.min(LevelFilter::WARN))
         .with_target("aula", ours)
-        // Prints a task that came back, body and all; the queue tells of it without.
-        .with_target("lapin::returned_messages", LevelFilter::OFF);
+        // Prints a task that came back, body and all. What happens to a connection is told by whoever uses it.
+        .with_target("lapin", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),
