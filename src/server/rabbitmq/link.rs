@@ -190,3 +190,7 @@ async fn keep(target: Target, role: String, mut life: Arc<Life>, state: watch::S
         state.send_replace(State::Up(Arc::clone(&life)));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;

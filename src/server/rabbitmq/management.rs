@@ -87,7 +87,7 @@ impl Management {
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Unavailable> {
         let response = self.send(Method::GET, path, query).await?;
-        response.json().await.map_err(|error| self.failed(&error))
+        response.json().await.map_err(failed)
     }
 
     async fn send(
@@ -103,13 +103,14 @@ impl Management {
             .push("api")
             .extend(path);
         let request = self.client.request(method, url).query(query).basic_auth(&self.username, Some(&self.password));
-        let response = request.send().await.map_err(|error| self.failed(&error))?;
-        response.error_for_status().map_err(|error| self.failed(&error))
+        let response = request.send().await.map_err(failed)?;
+        response.error_for_status().map_err(failed)
     }
+}
 
-    fn failed(&self, error: &reqwest::Error) -> Unavailable {
-        Unavailable(format!("rabbitmq.management_url {}: {error}", self.base))
-    }
+fn failed(error: reqwest::Error) -> Unavailable {
+    // Somebody may have put a password into the address.
+    Unavailable(format!("rabbitmq.management_url: {}", error.without_url()))
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn own((left, right): (&str, &str)) -> (String, String) {
     (left.to_owned(), right.to_owned())
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     #[allow(clippy::disallowed_methods, reason = "tests are told by the environment where the servers are")]
     let value = std::env::var(name);
     value.unwrap_or_else(|_| {

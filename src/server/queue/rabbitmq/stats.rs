@@ -16,7 +16,11 @@ use crate::server::rabbitmq::topology::present::Looker;
 
 pub(super) async fn collect(inner: &Inner) -> Result<Vec<LaneStats>, QueueError> {
     let counts = match &inner.options.management {
-        Some(management) => management.queues().await?,
+        // Without it the figures say less; they are not worth failing for.
+        Some(management) => management.queues().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "tasks in the hands of other processes are not counted");
+            HashMap::new()
+        }),
         None => HashMap::new(),
     };
     let mut looker = Looker::new(&inner.options.consuming).await?;

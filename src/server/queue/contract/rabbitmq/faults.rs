@@ -50,8 +50,8 @@ async fn a_cut_leaves_nobody_without_an_answer() {
     let begun = enqueue_each(&*queue, LANE, 300);
     tokio::time::sleep(A_MOMENT).await;
     process.proxy.cut();
-    process.proxy.silence(false);
     assert!(outcomes(begun).await.iter().all(is_unknown));
+    process.proxy.silence(false);
     enqueue_at_last(&*queue, "after").await;
     let mut consumer = timeout(PATIENCE, queue.consume(LANE, MANY)).await.unwrap().unwrap();
     expect(&mut *consumer, ["before", "after"].map(str::to_owned)).await;
@@ -186,4 +186,41 @@ async fn standbys_take_over_in_the_order_in_which_they_came_and_keep_the_order_o
         active = timeout(Duration::from_secs(2), standby).await.expect("the first in the line").unwrap();
     }
     expect(&mut *active, numbered(next..next + 7)).await;
+}
+
+/// `AULA_TEST_RABBITMQCTL` is a command that runs the `rabbitmqctl` of the tests' broker.
+#[tokio::test]
+#[ignore = "stops all publishers of the broker: give it one of its own"]
+async fn a_broker_that_is_short_of_memory_takes_nothing_and_goes_on_delivering() {
+    let rabbitmqctl = |arguments: &str| {
+        let command = format!("{} {arguments}", crate::server::rabbitmq::testing::variable("AULA_TEST_RABBITMQCTL"));
+        let done = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    let (_backend, process) = opened(Settings::default()).await;
+    let queue = process.queue();
+    enqueue_all(&*queue, LANE, numbered(0..20)).await;
+    let mut consumer = consume_with(&*queue, LANE, 4).await;
+    rabbitmqctl("set_vm_memory_high_watermark absolute 1MB");
+    // The broker says so to those who publish.
+    let begun = enqueue_each(&*queue, LANE, 1);
+    let refused = async {
+        while queue.enqueue(LANE, payload("no"), Box::new(|_| {})) != Err(QueueError::Overloaded) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, refused).await.unwrap();
+    assert_eq!(queue.probe().await, Err(QueueError::Overloaded));
+    for start in (0..20).step_by(4) {
+        let taken = expect(&mut *consumer, numbered(start..start + 4)).await;
+        consumer.acknowledge(&tags(&taken));
+    }
+    assert!(outcomes(begun).await.iter().all(is_unknown), "nobody waits for ever");
+    rabbitmqctl("set_vm_memory_high_watermark 0.4");
+    let taken_again = async {
+        while enqueue_confirmed(&*queue, LANE, payload("yes")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, taken_again).await.unwrap();
 }

@@ -173,6 +173,7 @@ async fn a_migration_that_was_stopped_is_finished_by_the_next() {
                 let mut consumer = consume(&*process.queue(), lane(shard)).await;
                 let taken = expect(&mut *consumer, numbered(0..1)).await;
                 consumer.acknowledge(&tags(&taken));
+                until_depth(&*process.queue(), lane(shard), 0).await;
             }
         }
     }
