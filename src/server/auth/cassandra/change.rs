@@ -111,7 +111,7 @@ impl CassandraAccounts {
     }
 
     /// Only what differs: an equal value would be stored again, a null leave a tombstone.
-    async fn write(&self, before: &Account, after: &Account) -> Result<Conditional, AccountsError> {
+    pub(super) async fn write(&self, before: &Account, after: &Account) -> Result<Conditional, AccountsError> {
         fn unless_same<T: PartialEq>(before: &T, after: T) -> MaybeUnset<T> {
             if *before == after { MaybeUnset::Unset } else { MaybeUnset::Set(after) }
         }
