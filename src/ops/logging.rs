@@ -1,7 +1,8 @@
 //! Logs, on stderr: stdout belongs to results.
 //!
 //! Our own events never hold a message's body or a token. Libraries can't be asked to do the same, and some print
-//! what they send at their lower levels: they are heard from `warn` up only, whatever level is configured.
+//! what they send at their lower levels: they are heard from `warn` up only, whatever level is configured. One that
+//! prints messages even there is not heard at all.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -45,9 +46,11 @@ where
         Reader::Service => configured,
         Reader::Command => configured.min(LevelFilter::WARN),
     };
-    let filter = Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("aula", ours);
-    // It prints, as errors, answers of the broker that it hands to us as well: "there is no such queue" is one.
-    let filter = filter.with_target("lapin", LevelFilter::OFF);
+    let filter = Targets::new()
+        .with_default(ours.min(LevelFilter::WARN))
+        .with_target("aula", ours)
+        // Prints a task that came back, body and all; the queue tells of it without.
+        .with_target("lapin::returned_messages", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),

@@ -6,6 +6,7 @@
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
+mod rabbitmq;
 mod sqlite;
 mod task;
 
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use rabbitmq::{RabbitQueue, RabbitQueueOptions};
 pub use sqlite::{SqliteQueue, SqliteQueueOptions};
 pub use task::{BadPayload, ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SendTask, Task};
 
@@ -103,8 +105,9 @@ pub struct LaneStats {
     pub shard: u16,
     /// Tasks not acknowledged.
     pub depth: u64,
-    /// Age of the oldest of them, in milliseconds.
+    /// Age of the oldest of them, in milliseconds; `None` also where that can't be told.
     pub oldest_ms: Option<u64>,
+    /// Those of a family that has one place for all are told at shard 0.
     pub dead_letters: u64,
     /// The process that consumes it, if any does.
     pub consumer: Option<String>,
@@ -119,10 +122,12 @@ pub trait TaskQueue: Send + Sync + 'static {
     /// Puts a task at the end of a lane. The order of the calls is the order of the lane. `confirm` is called once:
     /// with `Ok` when no crash can lose the task any more.
     ///
-    /// Errors: [`QueueError::Overloaded`] or [`QueueError::Closed`] at once, and `confirm` is dropped uncalled.
+    /// Errors: [`QueueError::Overloaded`], [`QueueError::Unavailable`] or [`QueueError::Closed`] at once, and `confirm`
+    /// is dropped uncalled; the same come by `confirm` when it turns out later.
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError>;
 
-    /// Waits until the lane has no other consumer, then takes it. Tasks that an earlier consumer did not
+    /// Waits until the lane has no other consumer, then takes it; a backend may hand a lane over together with its
+    /// first task, and wait for that. Tasks that an earlier consumer did not
     /// acknowledge come first, in their order, flagged `redelivered`. Cancel-safe: a call that is dropped leaves the
     /// lane to others.
     async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError>;
@@ -151,14 +156,15 @@ pub trait Consumer: Send {
 
 /// [`TaskQueue::enqueue`] for those who wait for the confirm.
 pub async fn enqueue_confirmed(queue: &dyn TaskQueue, lane: Lane, payload: Bytes) -> Result<(), QueueError> {
+    enqueue_confirmed_by(|confirm| queue.enqueue(lane, payload, confirm)).await
+}
+
+/// Waits for the confirm of what `enqueue` begins.
+async fn enqueue_confirmed_by(enqueue: impl FnOnce(Confirm) -> Result<(), QueueError>) -> Result<(), QueueError> {
     let (confirm, outcome) = tokio::sync::oneshot::channel();
-    queue.enqueue(
-        lane,
-        payload,
-        Box::new(move |result| {
-            // Who waited may have gone; the task is kept all the same.
-            let _ = confirm.send(result);
-        }),
-    )?;
+    enqueue(Box::new(move |result| {
+        // Who waited may have gone; the task is kept all the same.
+        let _ = confirm.send(result);
+    }))?;
     outcome.await.unwrap_or(Err(QueueError::Closed))
 }

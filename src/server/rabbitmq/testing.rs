@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 
 pub(crate) use proxy::Proxy;
 
-/// A virtual host of a test's own. A test that fails leaves it behind, to be looked at.
+/// A virtual host of a test's own, deleted with everything in it when it is dropped.
 pub(crate) struct Vhost {
     config: config::Rabbitmq,
 }
@@ -50,9 +50,17 @@ impl Vhost {
     pub(crate) async fn link(&self) -> Link {
         Link::open(&self.config, "test").await.unwrap()
     }
+}
 
-    pub(crate) async fn delete(self) {
-        self.management().delete_vhost().await;
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        let management = self.management();
+        // The test's own runtime can't be waited for here.
+        let deleted = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(management.delete_vhost());
+        });
+        deleted.join().unwrap();
     }
 }
 

@@ -72,7 +72,6 @@ async fn it_is_declared_once_and_for_all() {
     for _ in 0..2 {
         assert_eq!(migrate_to(&vhost, &topology).await, [Progress::Accepting { shards: 2 }]);
     }
-    vhost.delete().await;
 }
 
 #[tokio::test]
@@ -94,7 +93,6 @@ async fn what_differs_is_named() {
     ] {
         assert!(different.contains(difference), "{different}");
     }
-    vhost.delete().await;
 }
 
 #[tokio::test]
@@ -103,5 +101,4 @@ async fn nothing_is_declared_by_looking() {
     let link = vhost.link().await;
     verify(&link, &Topology::new(&values(1)).unwrap()).await.unwrap_err();
     assert!(vhost.management().queues().await.unwrap().is_empty());
-    vhost.delete().await;
 }
