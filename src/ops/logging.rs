@@ -49,8 +49,9 @@ where
     let filter = Targets::new()
         .with_default(ours.min(LevelFilter::WARN))
         .with_target("aula", ours)
-        // Prints a task that came back, body and all; the queue tells of it without.
-        .with_target("lapin::returned_messages", LevelFilter::OFF);
+        // Prints a task that came back, body and all; the queue tells of it without. And prints as errors what the broker
+        // answers to questions, such as that there is no queue of a name; we are handed the answer as well.
+        .with_target("lapin", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),
