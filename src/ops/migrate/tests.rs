@@ -67,7 +67,7 @@ impl Drop for Deployment {
         let vhost = self.vhost.take().unwrap();
         let client = reqwest::Client::new();
         self.runtime.block_on(async {
-            vhost.delete().await;
+            drop(vhost);
             let cassandra = Cassandra::connect(&self.cassandra, false).await.unwrap();
             let drop = format!("DROP KEYSPACE IF EXISTS {}", self.cassandra.keyspace);
             cassandra.session.query_unpaged(drop, ()).await.unwrap();

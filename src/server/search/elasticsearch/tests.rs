@@ -46,7 +46,6 @@ impl Ada {
             refused: Vec::new(),
             delivered_by_all: 0,
             read_by_all: 0,
-            refused: Vec::new(),
         };
         store.append(Arc::new(created)).await.unwrap();
         let index = ElasticsearchIndex::new(client, test.alias.clone(), store, Duration::from_secs(10), 1000);
