@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::partition::Picture;
+use super::partition::{Picture, READINGS, changes_too_fast};
 use super::plan::Plan;
 use super::{Inner, StoreError};
 use crate::message::{ChannelId, Message, Seq, Username};
@@ -15,7 +15,7 @@ const CHUNK: usize = 1_000;
 impl Inner {
     /// The channel as an owner goes on from it: all entries that are in the log are taken in, and complete.
     pub(super) async fn load(&self, id: ChannelId) -> Result<Option<ChannelState>, StoreError> {
-        loop {
+        for _ in 0..READINGS {
             let Some(picture) = self.picture(id).await? else { return Ok(None) };
             let head = picture.head;
             if let Some(head) = head {
@@ -29,6 +29,7 @@ impl Inner {
             }
             self.complete(id, picture, above).await?;
         }
+        Err(changes_too_fast())
     }
 
     /// Does for entries that are in the log what was to be done after they were written there.
