@@ -2,9 +2,15 @@
 //! between them.
 
 mod balancer;
+mod kills;
 pub mod namespace;
+mod network;
+mod outages;
+mod poison;
+mod promises;
 mod proxy;
 mod servers;
+mod trial;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -12,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::server::{Builder, Server, Worker};
-use namespace::{Namespace, SHARDS};
+use namespace::Namespace;
 use servers::Servers;
 
 const WORKER_LIMIT: Duration = Duration::from_secs(20);

@@ -103,6 +103,11 @@ impl Namespace {
         self.name.replace('_', "-")
     }
 
+    /// `host:port`.
+    pub fn broker_address(&self) -> &str {
+        authority(&self.servers.rabbitmq)
+    }
+
     /// The broker's address with this virtual host, through the proxy or not.
     pub fn amqp_url(&self, at: Option<&Proxy>) -> String {
         let url = &self.servers.rabbitmq;
