@@ -100,11 +100,19 @@ async fn main() {
     println!("  ratio to the bare loop     {ratio:>10.3}");
     println!("  CPU of aula per message    {:>10.0} us", median(|round| round.2));
     println!("at {OPEN_LOOP_RATE} sends/s, from the scheduled send to the other member on the other gateway:");
-    println!("  p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms", millis(0.5), millis(0.99), millis(0.999), millis(1.0));
+    println!(
+        "  p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
+        millis(0.5),
+        millis(0.99),
+        millis(0.999),
+        millis(1.0)
+    );
     println!("indexed per second           {indexed:>10.0}");
     println!("bare bulks, per second       {bulks:>10.0}");
     println!("ratio to bare bulks          {:>10.3}", indexed / bulks);
-    println!("from a worker's death to the next persisted message: median {takeover} ms, longest {longest} ms ({KILLS} kills)");
+    println!(
+        "from a worker's death to the next persisted message: median {takeover} ms, longest {longest} ms ({KILLS} kills)"
+    );
     println!("{report}");
 }
 

@@ -220,7 +220,7 @@ pub struct Server {
 impl Server {
     /// On the deployment that this test is about: embedded, unless it runs [`on_servers`](crate::cluster::on_servers).
     pub fn builder() -> Builder {
-        match crate::cluster::namespace_of_this_test() {
+        match crate::cluster::namespace_for_this_test() {
             Some(namespace) => Builder::on_servers(&namespace),
             None => Builder::new(),
         }

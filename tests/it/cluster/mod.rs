@@ -10,9 +10,10 @@ mod poison;
 mod promises;
 mod proxy;
 mod servers;
+mod storm;
 mod trial;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,24 +111,24 @@ fn blocking<T: Send>(future: impl Future<Output = T> + Send) -> T {
 }
 
 thread_local! {
-    static NAMESPACE: RefCell<Option<Arc<Namespace>>> = const { RefCell::new(None) };
+    static ON_SERVERS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// That of the test whose thread this is, if it runs on servers.
-pub fn namespace_of_this_test() -> Option<Arc<Namespace>> {
-    NAMESPACE.with_borrow(Clone::clone)
+/// A namespace for a server that the test of this thread builds; none if the test is about the embedded deployment.
+pub fn namespace_for_this_test() -> Option<Arc<Namespace>> {
+    ON_SERVERS.get().then(|| Arc::new(Namespace::new(&Servers::shared())))
 }
 
-/// Runs a test of the embedded deployment on the distributed one, with a namespace of its own: every server it builds
-/// is a process of that.
+/// Runs a test of the embedded deployment on the distributed one: every server it builds is a gateway, with workers, on
+/// a namespace of its own.
 pub fn on_servers(test: fn()) {
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
-            NAMESPACE.set(None);
+            ON_SERVERS.set(false);
         }
     }
-    NAMESPACE.set(Some(Arc::new(Namespace::new(&Servers::shared()))));
+    ON_SERVERS.set(true);
     let _reset = Reset;
     test();
 }

@@ -114,3 +114,5 @@ async fn a_cursor_leads_through_all_pages() {
         hits(&cleo, json!({"query": "pea", "cursor": cursor}), 0).await;
     }
 }
+
+crate::on_servers![finds_and_filters, a_cursor_leads_through_all_pages];
