@@ -1,4 +1,4 @@
-//! The accounts of a data directory, for the commands that work on them: beside a running server or without one.
+//! The accounts of a deployment, for the commands that work on them: beside running servers or without one.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
@@ -10,51 +10,107 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::exit::Advise as _;
 use super::{Context, Exit, migrate};
-use crate::config::Config;
+use crate::config::{Config, Deployment};
+use crate::server::auth::cassandra::CassandraAccounts;
 use crate::server::auth::password::{MAX_PASSWORD_BYTES, Password};
-use crate::server::auth::secret::SigningKeys;
+use crate::server::auth::secret::{SecretError, SigningKeys, keys_file};
 use crate::server::auth::sqlite::SqliteAccounts;
-use crate::server::auth::{Auth, AuthOptions};
+use crate::server::auth::{Accounts, Auth, AuthOptions, agreement};
+use crate::server::cassandra::Cassandra;
 use crate::server::sqlite::migrate::{Mode, ensure};
 use crate::server::sqlite::{Database, Options};
 
-/// Runs `work` on the accounts of the data directory in force, which must be there: a misspelt one is not made.
+/// Whether the work signs or checks tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    Needed,
+    Unneeded,
+}
+
+/// Runs `work` on the accounts of the deployment in force, which must be there: a misspelt data directory is not made.
 pub(super) fn with_accounts<T>(
     context: &Context,
+    keys: Keys,
     work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let config = context.config()?;
+    if config.deployment() == Deployment::Distributed {
+        return on_cassandra(&config, keys, work);
+    }
     let path = migrate::database(&config);
     if !path.exists() {
         return Err(anyhow::anyhow!("there is no database at {}", path.display()))
             .hint("name the server's data directory with --data-dir; `aula user add` makes a new one");
     }
     migrate::with_hint(ensure(&path, Mode::Verify))?;
-    on(&config, &path, work)
+    on_sqlite(&config, &path, work)
 }
 
-/// As [`with_accounts`], but a directory that isn't there yet is made, so that users can be added before the first
-/// start.
+/// As [`with_accounts`] without keys, but a data directory that isn't there yet is made, so that users can be added before
+/// the first start. In a distributed deployment `aula migrate` makes what is needed.
 pub(super) fn with_new_accounts<T>(
     context: &Context,
     work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let config = context.config()?;
+    if config.deployment() == Deployment::Distributed {
+        return on_cassandra(&config, Keys::Unneeded, work);
+    }
     let path = migrate::database(&config);
     migrate::with_hint(ensure(&path, Mode::ApplyPending))?;
-    on(&config, &path, work)
+    on_sqlite(&config, &path, work)
 }
 
-fn on<T>(config: &Config, path: &Path, work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>) -> anyhow::Result<T> {
+fn on_sqlite<T>(config: &Config, path: &Path, work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>) -> anyhow::Result<T> {
     // One command reads little: one reader.
     let options = Options { readers: 1, ..Options::default() };
     let database = Database::open(path, &options).with_context(|| format!("can't open {}", path.display()))?;
-    let keys = SigningKeys::open(&config.data_dir)?;
-    let accounts = Arc::new(SqliteAccounts::new(database));
+    let keys = SigningKeys::open(&keys_file(config))?;
+    runtime()?.block_on(work(auth(config, Arc::new(SqliteAccounts::new(database)), keys)))
+}
+
+fn on_cassandra<T>(
+    config: &Config,
+    keys: Keys,
+    work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    runtime()?.block_on(async {
+        let cassandra = Cassandra::connect(&config.cassandra, true)
+            .await
+            .hint("`aula migrate` makes the keyspace; `aula config print` shows which servers are asked")?;
+        let accounts = CassandraAccounts::open(&cassandra)
+            .await
+            .with_context(|| format!("the keyspace {} can't serve accounts", cassandra.keyspace))
+            .hint("run `aula migrate`, and `aula migrate status` to see what is missing")?;
+        let keys = match keys {
+            Keys::Needed => shared_keys(config, &cassandra).await?,
+            // No file is made: the gateways would have to have the same.
+            Keys::Unneeded => SigningKeys::ephemeral()?,
+        };
+        work(auth(config, Arc::new(accounts), keys)).await
+    })
+}
+
+/// The keys that the gateways sign with.
+async fn shared_keys(config: &Config, cassandra: &Cassandra) -> anyhow::Result<SigningKeys> {
+    let path = keys_file(config);
+    let keys = match SigningKeys::existing(&path) {
+        Err(error @ SecretError::Missing { .. }) => {
+            return Err(error).hint("copy the file from a gateway's host, and name it in auth.keys_file");
+        }
+        found => found?,
+    };
+    agreement::check(cassandra, &keys, &path).await?;
+    Ok(keys)
+}
+
+fn auth(config: &Config, accounts: Arc<dyn Accounts>, keys: SigningKeys) -> Auth {
     // Nobody signs up by way of an operator's command.
-    let auth = Auth::new(accounts, keys, AuthOptions::configured(&config.auth, false));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(work(auth))
+    Auth::new(accounts, keys, AuthOptions::configured(&config.auth, false))
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Where a new password comes from.

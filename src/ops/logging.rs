@@ -1,7 +1,8 @@
 //! Logs, on stderr: stdout belongs to results.
 //!
 //! Our own events never hold a message's body or a token. Libraries can't be asked to do the same, and some print
-//! what they send at their lower levels: they are heard from `warn` up only, whatever level is configured.
+//! what they send at their lower levels: they are heard from `warn` up only, whatever level is configured. One that
+//! prints messages even there is not heard at all.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -45,7 +46,11 @@ where
         Reader::Service => configured,
         Reader::Command => configured.min(LevelFilter::WARN),
     };
-    let filter = Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("aula", ours);
+    let filter = Targets::new()
+        .with_default(ours.min(LevelFilter::WARN))
+        .with_target("aula", ours)
+        // It prints, as errors, answers of the broker that it hands to us as well, and tasks that came back, body and all.
+        .with_target("lapin", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),

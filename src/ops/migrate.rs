@@ -1,4 +1,12 @@
-//! `aula migrate`: the schema of the store, step by step.
+//! `aula migrate`: the schemas of the servers, step by step.
+
+mod distributed;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod embedded_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,9 +15,10 @@ use serde::Serialize;
 
 use super::exit::Advise;
 use super::{Context, Exit, arguments};
-use crate::config::Config;
+use crate::config::{Config, Deployment};
+use crate::server::migrate::{self as servers, Applied, Kind, Planned, State, Step, Target, label};
 use crate::server::sqlite::FILE_NAME;
-use crate::server::sqlite::migrate::{self, Applied, LockState, MigrateError, Planned, Progress, State, Step};
+use crate::server::sqlite::migrate::{self, LockState, MigrateError, Progress};
 
 /// Apply, list or preview the schema's migrations
 #[derive(Debug, clap::Args)]
@@ -28,14 +37,16 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Apply what is pending, each step in one transaction; safe while others try the same
+    /// Apply what is pending, under a lock: safe while others try the same; after a failure it goes on where it stopped
     Up(UpArgs),
     /// List every version and its state; exits 0 if all are applied, 3 if some are pending, 1 if the schema doesn't fit
-    Status,
-    /// Print the SQL that `up` would run; exits 0 if there is none, 3 otherwise
-    Plan,
-    /// Say who holds the migration lock, which can't be taken from a living process; exits 1 if somebody does
-    Unlock,
+    Status(TargetArgs),
+    /// Print the exact statements that `up` would run; exits 0 if there are none, 3 otherwise
+    Plan(TargetArgs),
+    /// Say who holds the migration lock; on a distributed deployment free it, if its holder is dead
+    ///
+    /// Exits 1 if it stays held. The lock of an embedded deployment can't be taken from a living process.
+    Unlock(UnlockArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -43,16 +54,53 @@ struct UpArgs {
     /// Wait this long for another process's migration to end
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = arguments::duration)]
     wait: Duration,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct TargetArgs {
+    /// This server's schema alone
+    #[arg(long, value_enum, value_name = "SERVER")]
+    target: Option<Target>,
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct UnlockArgs {
+    /// Take it from a holder that still renews it, too
+    #[arg(long)]
+    force: bool,
 }
 
 impl Args {
     pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        let database = database(&context.config()?);
-        match self.command.unwrap_or(Command::Up(self.up)) {
+        let config = context.config()?;
+        let command = self.command.unwrap_or(Command::Up(self.up));
+        let is_distributed = config.deployment() == Deployment::Distributed;
+        if let Some(target) = command.target()
+            && is_distributed == (target == Target::Sqlite)
+        {
+            return Err(anyhow::anyhow!("{target} is not part of the deployment that is configured")).exit(Exit::Usage);
+        }
+        if is_distributed {
+            return distributed::run(context, &config, command);
+        }
+        let database = database(&config);
+        match command {
             Command::Up(args) => up(context, &database, args.wait),
-            Command::Status => status(context, &database),
-            Command::Plan => plan(context, &database),
-            Command::Unlock => unlock(context, &database),
+            Command::Status(_) => print_status(context, &with_hint(migrate::status(&database))?),
+            Command::Plan(_) => print_plan(context, &with_hint(migrate::plan(&database))?),
+            Command::Unlock(_) => unlock(context, &database),
+        }
+    }
+}
+
+impl Command {
+    fn target(&self) -> Option<Target> {
+        match self {
+            Self::Up(args) => args.target.target,
+            Self::Status(args) | Self::Plan(args) => args.target,
+            Self::Unlock(_) => None,
         }
     }
 }
@@ -70,58 +118,83 @@ fn up(context: &Context, database: &Path, wait: Duration) -> anyhow::Result<Exit
         Progress::Applying { version, name } => context.output.note(format_args!("applying {version:04}_{name}")),
         Progress::Applied { .. } => {}
     });
-    let applied = with_hint(applied)?;
+    print_applied(context, &with_hint(applied)?)
+}
+
+fn print_applied(context: &Context, applied: &[Applied]) -> anyhow::Result<Exit> {
     if applied.is_empty() && !context.output.is_json() {
         context.output.text("up to date\n")?;
         return Ok(Exit::Done);
     }
-    context.output.rows(&applied, ["VERSION", "NAME", "TOOK"], |step: &Applied| {
-        [format!("{:04}", step.version), step.name.to_owned(), format!("{} ms", step.took_ms)]
+    context.output.rows(applied, ["TARGET", "VERSION", "NAME", "TOOK"], |step: &Applied| {
+        [step.target.to_string(), version(step.version), step.name.clone(), format!("{} ms", step.took_ms)]
     })?;
     Ok(Exit::Done)
 }
 
-fn status(context: &Context, database: &Path) -> anyhow::Result<Exit> {
-    let steps = with_hint(migrate::status(database))?;
-    context.output.rows(&steps, ["VERSION", "NAME", "STATE", "APPLIED", "CHECKSUM"], |step: &Step| {
-        let (state, at) = match step.state {
-            State::Applied { at } => ("applied", at.to_string()),
-            State::Pending => ("pending", String::new()),
-            State::Changed => ("changed", String::new()),
-            State::Missing => ("missing", String::new()),
-            State::Newer => ("newer", String::new()),
+fn version(version: Option<u32>) -> String {
+    version.map(|version| format!("{version:04}")).unwrap_or_default()
+}
+
+fn print_status(context: &Context, steps: &[Step]) -> anyhow::Result<Exit> {
+    context.output.rows(steps, ["TARGET", "VERSION", "NAME", "STATE", "APPLIED", "CHECKSUM"], |step: &Step| {
+        let at = match step.state {
+            State::Applied { at } => at.to_string(),
+            _ => String::new(),
         };
         let checksum = step.checksum.get(..12).unwrap_or(&step.checksum).to_owned();
-        [format!("{:04}", step.version), step.name.clone(), state.to_owned(), at, checksum]
+        let (target, version) = (step.target.to_string(), version(step.version));
+        [target, version, step.name.clone(), step.state.word().to_owned(), at, checksum]
     })?;
     let mut exit = Exit::Done;
-    for step in &steps {
-        match step.state {
-            State::Applied { .. } => {}
-            State::Pending if exit == Exit::Done => exit = Exit::Partly,
-            State::Pending => {}
-            State::Changed | State::Missing | State::Newer => exit = Exit::Failed,
+    for step in steps {
+        match &step.state {
+            State::Applied { .. } | State::InForce | State::Newer { kind: Kind::Expand } => {}
+            State::Differs { differences, up_repairs } => {
+                for difference in differences {
+                    context.output.note(format_args!("{} {}: {difference}", step.target, step.name));
+                }
+                exit = worse(exit, if *up_repairs { Exit::Partly } else { Exit::Failed });
+            }
+            State::Pending | State::Absent => exit = worse(exit, Exit::Partly),
+            State::Changed | State::Missing | State::Newer { kind: Kind::Contract } => exit = worse(exit, Exit::Failed),
         }
     }
     Ok(exit)
 }
 
-fn plan(context: &Context, database: &Path) -> anyhow::Result<Exit> {
-    let steps = with_hint(migrate::plan(database))?;
+fn worse(so_far: Exit, exit: Exit) -> Exit {
+    if so_far == Exit::Failed || exit == Exit::Done { so_far } else { exit }
+}
+
+fn print_plan(context: &Context, steps: &[Planned]) -> anyhow::Result<Exit> {
     if context.output.is_json() {
-        context.output.json(&steps)?;
+        context.output.json(steps)?;
     } else if steps.is_empty() {
         context.output.note("up to date");
     } else {
-        context.output.text(&script(&steps))?;
+        context.output.text(&script(steps))?;
     }
     Ok(if steps.is_empty() { Exit::Done } else { Exit::Partly })
 }
 
-/// The steps as they run, each with its name above it.
+/// The steps as they run, each with its name above it, in the language of its server.
 fn script(steps: &[Planned]) -> String {
-    let parts = steps.iter().map(|step| format!("-- {:04}_{}\nBEGIN;\n{}COMMIT;\n", step.version, step.name, step.sql));
-    parts.collect::<Vec<_>>().join("\n")
+    let part = |step: &Planned| {
+        let name = label(step.version, &step.name);
+        let lines = |end: &str| step.statements.iter().map(|text| format!("{text}{end}\n")).collect::<String>();
+        match step.target {
+            Target::Sqlite | Target::Cassandra => {
+                let record = step.record.iter().map(|text| format!("{text};\n")).collect::<String>();
+                format!("-- {} {name}\n{}{record}", step.target, lines(";"))
+            }
+            Target::Elasticsearch | Target::Rabbitmq => {
+                let record = step.record.iter().map(|text| format!("# then, in Cassandra: {text};\n"));
+                format!("# {} {name}\n{}{}", step.target, lines(""), record.collect::<String>())
+            }
+        }
+    };
+    steps.iter().map(part).collect::<Vec<_>>().join("\n")
 }
 
 #[derive(Serialize)]
@@ -169,7 +242,10 @@ pub(super) fn with_hint_if_any<T>(outcome: anyhow::Result<T>) -> anyhow::Result<
         Ok(value) => Ok(value),
         Err(error) => match error.downcast::<MigrateError>() {
             Ok(error) => with_hint(Err(error)),
-            Err(other) => Err(other),
+            Err(other) => match other.downcast::<servers::MigrateError>() {
+                Ok(error) => distributed::with_hint(Err(error)),
+                Err(other) => Err(other),
+            },
         },
     }
 }
@@ -177,70 +253,7 @@ pub(super) fn with_hint_if_any<T>(outcome: anyhow::Result<T>) -> anyhow::Result<
 /// As [`with_hint_if_any`], with another hint where there is no migration to blame.
 pub(super) fn with_hint_or<T>(outcome: anyhow::Result<T>, otherwise: &str) -> anyhow::Result<T> {
     match outcome {
-        Err(error) if error.is::<MigrateError>() => with_hint_if_any(Err(error)),
+        Err(error) if error.is::<MigrateError>() || error.is::<servers::MigrateError>() => with_hint_if_any(Err(error)),
         other => other.hint(otherwise),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::aula;
-    use super::*;
-
-    #[test]
-    fn from_nothing_to_up_to_date() {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-
-        let (exit, text) = aula(&data, &["migrate", "status"]).unwrap();
-        assert_eq!(exit, Exit::Partly);
-        assert!(text.contains("0001     initial   pending"), "{text}");
-        let (exit, text) = aula(&data, &["migrate", "plan"]).unwrap();
-        assert_eq!(exit, Exit::Partly);
-        assert!(text.starts_with("-- 0001_initial\nBEGIN;\n") && text.contains("CREATE TABLE users"), "{text}");
-        assert!(!data.exists(), "looking creates nothing");
-
-        let (exit, text) = aula(&data, &["migrate"]).unwrap();
-        assert_eq!(exit, Exit::Done);
-        assert!(text.contains("0001     initial"), "{text}");
-        assert_eq!(aula(&data, &["migrate", "up", "--wait", "1s"]).unwrap(), (Exit::Done, "up to date\n".to_owned()));
-        assert_eq!(aula(&data, &["migrate", "plan"]).unwrap(), (Exit::Done, String::new()));
-        assert_eq!(aula(&data, &["migrate", "status"]).unwrap().0, Exit::Done);
-    }
-
-    #[test]
-    fn the_plan_is_a_script_that_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, script) = aula(folder.path(), &["migrate", "plan"]).unwrap();
-        rusqlite::Connection::open_in_memory().unwrap().execute_batch(&script).unwrap();
-    }
-
-    #[test]
-    fn scripts_get_json() {
-        let folder = tempfile::tempdir().unwrap();
-        let json = |words: &[&str]| -> serde_json::Value {
-            let words = [words, &["--output", "json"]].concat();
-            serde_json::from_str(&aula(folder.path(), &words).unwrap().1).unwrap()
-        };
-        assert_eq!(json(&["migrate", "status"])[0]["state"], "pending");
-        assert_eq!(json(&["migrate", "up"])[0]["name"], "initial");
-        assert_eq!(json(&["migrate", "up"]), serde_json::json!([]));
-        assert_eq!(json(&["migrate", "status"])[0]["state"], "applied");
-        assert_eq!(json(&["migrate", "unlock"]), serde_json::json!({"held": false, "holder": null}));
-    }
-
-    #[test]
-    fn a_schema_that_does_not_fit_fails_the_status_and_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        aula(folder.path(), &["migrate"]).unwrap();
-        let database = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
-        database.execute("INSERT INTO schema_migrations VALUES (9999, 'later', '', 0, 0)", []).unwrap();
-        let (exit, text) = aula(folder.path(), &["migrate", "status"]).unwrap();
-        assert_eq!(exit, Exit::Failed);
-        assert!(text.contains("9999     later     newer"), "{text}");
-        for command in ["up", "plan"] {
-            let error = aula(folder.path(), &["migrate", command]).unwrap_err().to_string();
-            assert!(error.contains("version 9999"), "{error}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::accounts::{first_line, with_accounts};
+use super::accounts::{Keys, first_line, with_accounts};
 use super::user::known;
 use super::{Context, Exit, arguments};
 use crate::message::{Millis, Username};
@@ -103,7 +103,7 @@ fn given(token: String) -> anyhow::Result<String> {
 }
 
 fn mint(context: &Context, user: &Username, ttl: Duration) -> anyhow::Result<Exit> {
-    let minted = with_accounts(context, async |auth| match auth.mint(user, ttl).await {
+    let minted = with_accounts(context, Keys::Needed, async |auth| match auth.mint(user, ttl).await {
         Err(AuthError::Refused(Refusal::UnknownUser)) => anyhow::bail!("there is no user {user}"),
         Err(AuthError::Refused(Refusal::UserDisabled)) => anyhow::bail!("the user {user} is disabled"),
         outcome => Ok(outcome?),
@@ -115,7 +115,8 @@ fn mint(context: &Context, user: &Username, ttl: Duration) -> anyhow::Result<Exi
 }
 
 fn check(context: &Context, token: &str) -> anyhow::Result<Exit> {
-    let (identity, refusal) = with_accounts(context, async |auth| Ok(auth.examine(token.trim()).await?))?;
+    let (identity, refusal) =
+        with_accounts(context, Keys::Needed, async |auth| Ok(auth.examine(token.trim()).await?))?;
     let checked = Checked {
         good: refusal.is_none(),
         reason: refusal.as_ref().map(Refusal::as_str),
@@ -135,14 +136,16 @@ fn check(context: &Context, token: &str) -> anyhow::Result<Exit> {
 }
 
 fn revoke(context: &Context, token: &str) -> anyhow::Result<Exit> {
-    let identity = with_accounts(context, async |auth| Ok(auth.revoke(token.trim()).await?))?;
+    let identity = with_accounts(context, Keys::Needed, async |auth| Ok(auth.revoke(token.trim()).await?))?;
     let revoked = Revoked { username: identity.username, token_id: Some(identity.token_id) };
     context.output.value(&revoked, || format!("{}: token {} revoked", revoked.username, identity.token_id))?;
     Ok(Exit::Done)
 }
 
 fn revoke_all(context: &Context, user: Username) -> anyhow::Result<Exit> {
-    let change = with_accounts(context, async |auth| Ok(auth.accounts().end_sessions(&user, Millis::now()).await?))?;
+    let change = with_accounts(context, Keys::Unneeded, async |auth| {
+        Ok(auth.accounts().end_sessions(&user, Millis::now()).await?)
+    })?;
     known(&user, change)?;
     let revoked = Revoked { username: user, token_id: None };
     context.output.value(&revoked, || format!("{}: all sessions ended", revoked.username))?;

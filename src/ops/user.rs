@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde::Serialize;
 
-use super::accounts::{PasswordSource, with_accounts, with_new_accounts};
+use super::accounts::{Keys, PasswordSource, with_accounts, with_new_accounts};
 use super::{Context, Exit};
 use crate::message::{Millis, Username};
 use crate::server::auth::{Auth, Change, Creation, UserQuery};
@@ -95,7 +95,7 @@ fn add(context: &Context, name: &Username, source: &PasswordSource) -> anyhow::R
 
 fn passwd(context: &Context, name: &Username, source: &PasswordSource) -> anyhow::Result<Exit> {
     let new = source.read()?;
-    let changed = with_accounts(context, async |auth| {
+    let changed = with_accounts(context, Keys::Unneeded, async |auth| {
         let hash = auth.hash_new_password(new.password).await?;
         Ok(auth.accounts().set_password(name, &hash, Millis::now()).await?)
     })?;
@@ -109,7 +109,7 @@ fn change(
     done: &'static str,
     work: impl AsyncFnOnce(Auth) -> anyhow::Result<Change>,
 ) -> anyhow::Result<Exit> {
-    known(name, with_accounts(context, work)?)?;
+    known(name, with_accounts(context, Keys::Unneeded, work)?)?;
     report(context, name, done, None)
 }
 
@@ -137,7 +137,8 @@ fn report(
 fn list(context: &Context, prefix: String, after: Option<Username>, limit: u32) -> anyhow::Result<Exit> {
     // One more than asked for tells whether there are more.
     let query = UserQuery { prefix, after, limit: limit.saturating_add(1), with_disabled: true };
-    let mut users = with_accounts(context, async |auth| Ok(auth.accounts().list_users(&query).await?))?;
+    let mut users =
+        with_accounts(context, Keys::Unneeded, async |auth| Ok(auth.accounts().list_users(&query).await?))?;
     let more = users.len() > limit as usize;
     users.truncate(limit as usize);
     let rows: Vec<_> = users

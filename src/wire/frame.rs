@@ -135,16 +135,39 @@ pub struct SearchResults {
 }
 
 /// Newest first.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SearchPage {
     pub hits: Vec<Hit>,
     /// Hits in all, counted up to the configured cap.
     pub total: u64,
     /// Hand it in to get the next page; absent on the last one.
     pub cursor: Option<String>,
+    /// Only if they were asked for. The last field: one that is left out moves no other in a compact encoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facets: Option<Facets>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// How the matches spread: the ten channels and the ten senders with the most, largest first. Where there are more
+/// matches than are counted, it may be of a part of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facets {
+    pub channels: Vec<ChannelCount>,
+    pub senders: Vec<SenderCount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChannelCount {
+    pub channel: ChannelId,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SenderCount {
+    pub username: Username,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hit {
     pub channel: ChannelId,
     pub seq: Seq,

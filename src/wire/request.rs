@@ -101,6 +101,9 @@ pub struct Search {
     pub after: Option<Millis>,
     pub limit: Option<u32>,
     pub cursor: Option<String>,
+    /// Also count the matches by channel and by sender.
+    #[serde(default)]
+    pub facets: bool,
 }
 
 /// A watermark: everything up to `seq`.

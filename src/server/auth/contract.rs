@@ -1,5 +1,6 @@
 //! What every backend of [`Accounts`] must do. A backend's test module calls [`accounts_contract`] with an expression
-//! that makes an empty backend and a guard that keeps it alive.
+//! that makes a backend without revocations and a guard that keeps it alive. Other users may be in it: each test has names
+//! of its own.
 
 use std::sync::Arc;
 
@@ -47,12 +48,16 @@ macro_rules! accounts_contract {
 }
 pub(crate) use accounts_contract;
 
+/// A name that begins with `text` and that no other test has.
 fn name(text: &str) -> Username {
-    Username::new(text).unwrap()
+    Username::new(&format!("{text}-{}", &Uuid::new_v4().simple().to_string()[..12])).unwrap()
 }
 
-async fn with_user(accounts: &impl Accounts, username: &str) -> Username {
-    let username = name(username);
+async fn with_user(accounts: &impl Accounts, text: &str) -> Username {
+    with_user_named(accounts, name(text)).await
+}
+
+async fn with_user_named(accounts: &impl Accounts, username: Username) -> Username {
     assert_eq!(accounts.create_user(&username, "hash", NOW).await.unwrap(), Creation::Created);
     username
 }
@@ -103,11 +108,11 @@ pub(crate) async fn a_user_is_created_once(accounts: impl Accounts) {
 }
 
 pub(crate) async fn of_many_who_want_a_name_one_gets_it(accounts: impl Accounts) {
-    let accounts = Arc::new(accounts);
+    let (accounts, ada) = (Arc::new(accounts), name("ada"));
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..20 {
-        let accounts = Arc::clone(&accounts);
-        tasks.spawn(async move { accounts.create_user(&name("ada"), &n.to_string(), NOW).await.unwrap() });
+        let (accounts, ada) = (Arc::clone(&accounts), ada.clone());
+        tasks.spawn(async move { accounts.create_user(&ada, &n.to_string(), NOW).await.unwrap() });
     }
     let created = tasks.join_all().await.into_iter().filter(|outcome| *outcome == Creation::Created).count();
     assert_eq!(created, 1);
@@ -161,28 +166,46 @@ pub(crate) async fn changes_of_nobody_change_nothing(accounts: impl Accounts) {
 }
 
 pub(crate) async fn users_are_listed_in_pages(accounts: impl Accounts) {
-    for username in ["bob", "ada", "ada-2", "ada.1", "adam", "ad", "z"] {
-        with_user(&accounts, username).await;
+    // The tests' own corner: names that begin like no others.
+    let corner = name("l");
+    let named = |text: &str| Username::new(&format!("{corner}{text}")).unwrap();
+    for text in ["bob", "ada", "ada-2", "ada.1", "adam", "ad", "z"] {
+        with_user_named(&accounts, named(text)).await;
     }
-    accounts.disable(&name("ada.1"), NOW).await.unwrap();
+    accounts.disable(&named("ada.1"), NOW).await.unwrap();
     let list = async |query: UserQuery| {
         let users = accounts.list_users(&query).await.unwrap();
-        users.into_iter().map(|user| user.username.to_string()).collect::<Vec<_>>()
+        let short = |user: User| user.username.as_str().replace(corner.as_str(), "");
+        users.into_iter().map(short).collect::<Vec<_>>()
     };
-    let all = UserQuery { limit: 100, ..UserQuery::default() };
+    let all = UserQuery { prefix: corner.to_string(), limit: 100, ..UserQuery::default() };
     assert_eq!(list(all.clone()).await, ["ad", "ada", "ada-2", "adam", "bob", "z"]);
-    let ada = UserQuery { prefix: "ada".into(), with_disabled: true, limit: 3, ..UserQuery::default() };
+    let ada = UserQuery { prefix: named("ada").to_string(), with_disabled: true, limit: 3, ..UserQuery::default() };
     assert_eq!(list(ada.clone()).await, ["ada", "ada-2", "ada.1"]);
-    assert_eq!(list(UserQuery { after: Some(name("ada.1")), ..ada.clone() }).await, ["adam"]);
+    assert_eq!(list(UserQuery { limit: 2, with_disabled: false, ..ada.clone() }).await, ["ada", "ada-2"]);
+    assert_eq!(list(UserQuery { after: Some(named("ada-2")), with_disabled: false, ..ada.clone() }).await, ["adam"]);
+    assert_eq!(list(UserQuery { after: Some(named("ada.1")), ..ada.clone() }).await, ["adam"]);
+    assert_eq!(list(UserQuery { after: Some(named("adam")), ..ada }).await, [""; 0]);
+    assert_eq!(list(UserQuery { after: Some(Username::new("0").unwrap()), limit: 1, ..all.clone() }).await, ["ad"]);
     assert_eq!(list(UserQuery { prefix: "%".into(), ..all.clone() }).await, [""; 0]);
     assert_eq!(list(UserQuery { limit: 0, ..all }).await, [""; 0]);
+
+    // Without a prefix the order goes on from one beginning to the next.
+    let far = [with_user(&accounts, "0").await, with_user(&accounts, "z").await];
+    let from = |after: &Username| UserQuery { after: Some(after.clone()), limit: 6, ..UserQuery::default() };
+    assert_eq!(list(from(&corner)).await, ["ad", "ada", "ada-2", "adam", "bob", "z"]);
+    let everybody = list(UserQuery { limit: 10_000, ..UserQuery::default() }).await;
+    assert!(everybody.contains(&far[0].to_string()) && everybody.contains(&far[1].to_string()));
+    let page = list(UserQuery { prefix: "0".into(), limit: 10_000, ..UserQuery::default() }).await;
+    assert!(page.contains(&far[0].to_string()) && !page.contains(&far[1].to_string()));
 }
 
 pub(crate) async fn missing_users_are_told_in_order(accounts: impl Accounts) {
     let (ada, bob) = (with_user(&accounts, "ada").await, with_user(&accounts, "bob").await);
     accounts.disable(&bob, NOW).await.unwrap();
-    let asked = [name("zoe"), ada.clone(), bob.clone(), name("carl")];
-    assert_eq!(accounts.missing(&asked).await.unwrap(), [name("zoe"), bob, name("carl")]);
+    let (zoe, carl) = (name("zoe"), name("carl"));
+    let asked = [zoe.clone(), ada.clone(), bob.clone(), carl.clone()];
+    assert_eq!(accounts.missing(&asked).await.unwrap(), [zoe, bob, carl]);
     assert_eq!(accounts.missing(&[ada]).await.unwrap(), []);
     assert_eq!(accounts.missing(&[]).await.unwrap(), []);
 }

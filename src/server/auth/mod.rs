@@ -4,7 +4,9 @@
 //! backend, hashes passwords ([`password`]), signs access tokens ([`token`]) with keys from the data directory
 //! ([`secret`]), and bounds how often anybody may try ([`attempts`]).
 
+pub mod agreement;
 pub mod attempts;
+pub mod cassandra;
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;

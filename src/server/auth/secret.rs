@@ -11,10 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-const FOLDER: &str = "secrets";
-const FILE: &str = "signing-keys.json";
+use crate::config::Config;
+
+/// Where the keys are within the data directory, unless the configuration names another file.
+const DEFAULT_FILE: &str = "secrets/signing-keys.json";
 /// As long as the hash's output (RFC 7518 §3.2 asks for no less).
 const KEY_BYTES: usize = 32;
 /// No set of keys that a person keeps is larger.
@@ -27,6 +30,8 @@ pub enum SecretError {
     TooOpen { path: PathBuf, mode: u32 },
     #[error("{path}: not a file of signing keys: {reason}", path = path.display())]
     Malformed { path: PathBuf, reason: String },
+    #[error("{path}: there are no signing keys", path = path.display())]
+    Missing { path: PathBuf },
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("the operating system gives no random bytes: {0}")]
@@ -34,11 +39,19 @@ pub enum SecretError {
 }
 
 /// The active key signs; any key of the set verifies. So a new key can be made active while tokens of the one
-/// before are still good: add it to the file under a new name, name it `active`, restart.
+/// before are still good: add it to the file under a new name, name it `active`, restart. Where several servers share
+/// the keys, each has to know the new one before one signs with it: restart all between the two steps.
 pub struct SigningKeys {
     active: String,
     signing: EncodingKey,
     verifying: BTreeMap<String, DecodingKey>,
+    fingerprints: BTreeMap<String, String>,
+}
+
+/// The file of signing keys of this configuration.
+pub fn keys_file(config: &Config) -> PathBuf {
+    let named = &config.auth.keys_file;
+    if named.as_os_str().is_empty() { config.data_dir.join(DEFAULT_FILE) } else { named.clone() }
 }
 
 impl fmt::Debug for SigningKeys {
@@ -59,19 +72,37 @@ struct Stored {
 }
 
 impl SigningKeys {
-    /// The keys of this data directory, generated if there are none yet. Of several processes that start at the
-    /// same time, one generates them and the others read them.
+    /// The keys in this file, generated if it isn't there. Of several processes that start at the same time, one
+    /// generates them and the others read them. Only the last folder of the path is made.
     ///
     /// Errors: [`SecretError`]; nothing that is there is ever changed.
-    pub fn open(data_dir: &Path) -> Result<Self, SecretError> {
-        let folder = data_dir.join(FOLDER);
-        let path = folder.join(FILE);
-        if let Some(keys) = Self::load(&path)? {
+    pub fn open(path: &Path) -> Result<Self, SecretError> {
+        if let Some(keys) = Self::load(path)? {
             return Ok(keys);
         }
-        create(&folder, &path)?;
-        let vanished = || SecretError::Io { path: path.clone(), source: io::ErrorKind::NotFound.into() };
-        Self::load(&path)?.ok_or_else(vanished)
+        create(path)?;
+        Self::existing(path)
+    }
+
+    /// As [`SigningKeys::open`], but none are made: [`SecretError::Missing`].
+    pub fn existing(path: &Path) -> Result<Self, SecretError> {
+        Self::load(path)?.ok_or_else(|| SecretError::Missing { path: path.to_owned() })
+    }
+
+    /// New keys, kept nowhere: for work that neither signs nor verifies, and for tests.
+    pub fn ephemeral() -> Result<Self, SecretError> {
+        let malformed = |reason| SecretError::Malformed { path: PathBuf::new(), reason };
+        Self::parse(&generate()?).map_err(malformed)
+    }
+
+    /// The name of the key that signs, with its fingerprint.
+    pub(super) fn active_fingerprint(&self) -> (&str, &str) {
+        (&self.active, self.fingerprint(&self.active).unwrap_or_default())
+    }
+
+    /// By which a key can be compared without being told: SHA-256, in hexadecimal. The key has 256 random bits.
+    pub(super) fn fingerprint(&self, name: &str) -> Option<&str> {
+        self.fingerprints.get(name).map(String::as_str)
     }
 
     fn load(path: &Path) -> Result<Option<Self>, SecretError> {
@@ -95,13 +126,13 @@ impl SigningKeys {
         Self::parse(&content).map(Some).map_err(malformed)
     }
 
-    fn parse(content: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(content: &[u8]) -> Result<Self, String> {
         let stored: Stored = serde_json::from_slice(content).map_err(|error| describe(&error))?;
         if stored.version != 1 {
             return Err(format!("its version is {}, this server knows version 1", stored.version));
         }
         let mut signing = None;
-        let mut verifying = BTreeMap::new();
+        let (mut verifying, mut fingerprints) = (BTreeMap::new(), BTreeMap::new());
         for (name, encoded) in stored.keys {
             let mut key = [0; KEY_BYTES];
             let decoded = URL_SAFE_NO_PAD.decode_slice(&encoded, &mut key);
@@ -111,10 +142,11 @@ impl SigningKeys {
             if name == stored.active {
                 signing = Some(EncodingKey::from_secret(&key));
             }
+            fingerprints.insert(name.clone(), fingerprint(&key));
             verifying.insert(name, DecodingKey::from_secret(&key));
         }
         let signing = signing.ok_or_else(|| format!("it has no key {:?}, which is to be active", stored.active))?;
-        Ok(Self { active: stored.active, signing, verifying })
+        Ok(Self { active: stored.active, signing, verifying, fingerprints })
     }
 
     pub(super) fn signing(&self) -> (&str, &EncodingKey) {
@@ -124,12 +156,11 @@ impl SigningKeys {
     pub(super) fn verifying(&self, name: &str) -> Option<&DecodingKey> {
         self.verifying.get(name)
     }
+}
 
-    /// Keys for tests, kept nowhere.
-    #[cfg(test)]
-    pub(crate) fn ephemeral() -> Self {
-        Self::parse(&generate().unwrap()).unwrap()
-    }
+fn fingerprint(key: &[u8; KEY_BYTES]) -> String {
+    let hash = Sha256::new().chain_update("aula signing key\n").chain_update(key).finalize();
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where and what kind, but no text of the file: it may hold a key.
@@ -156,14 +187,16 @@ fn generate() -> Result<Vec<u8>, SecretError> {
 
 /// Writes new keys aside, and gives them their name when they are whole and on disk. If another process was
 /// faster, its keys stay.
-fn create(folder: &Path, path: &Path) -> Result<(), SecretError> {
+fn create(path: &Path) -> Result<(), SecretError> {
+    // A name alone is in the current folder.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder_error = |source| SecretError::Io { path: folder.to_owned(), source };
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(folder_error(error)),
         _ => {}
     }
     let content = generate()?;
-    let aside = folder.join(format!("{FILE}.{}.new", Uuid::new_v4().simple()));
+    let aside = folder.join(format!("signing-keys.{}.new", Uuid::new_v4().simple()));
     let written = write_new(&aside, &content).and_then(|()| match fs::hard_link(&aside, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

@@ -27,7 +27,7 @@ pub(crate) fn auth(change: impl FnOnce(&mut AuthOptions)) -> (Auth, tempfile::Te
     let (database, dir) = database();
     let mut options = options();
     change(&mut options);
-    (Auth::new(Arc::new(SqliteAccounts::new(database)), SigningKeys::ephemeral(), options), dir)
+    (Auth::new(Arc::new(SqliteAccounts::new(database)), SigningKeys::ephemeral().unwrap(), options), dir)
 }
 
 /// Waits until `moment` has passed, when a test needs the clock to be beyond it.

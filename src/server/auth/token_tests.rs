@@ -11,7 +11,7 @@ fn claims() -> Claims {
 }
 
 fn tokens() -> Tokens {
-    Tokens::new(SigningKeys::ephemeral())
+    Tokens::new(SigningKeys::ephemeral().unwrap())
 }
 
 /// Any header and claims, signed with the right key.

@@ -2,14 +2,117 @@
 
 use std::sync::Arc;
 
-use super::{Backends, Part};
-use crate::config::Config;
-use crate::server::queue::TaskQueue;
+use anyhow::Context as _;
+use async_trait::async_trait;
+use tokio::task::JoinSet;
 
-pub(super) async fn open(_config: &Config, _part: Part) -> anyhow::Result<Backends> {
-    anyhow::bail!("this build serves the embedded backends alone")
+use super::{Backends, Events, Part, make_data_dir};
+use crate::config::Config;
+use crate::server::auth::agreement;
+use crate::server::auth::cassandra::CassandraAccounts;
+use crate::server::auth::secret::{SigningKeys, keys_file};
+use crate::server::cassandra::Cassandra;
+use crate::server::events::{EventBus, EventSink, EventSource, RabbitBus, RabbitEvents};
+use crate::server::migrate;
+use crate::server::queue::{RabbitQueue, RabbitQueueOptions, TaskQueue};
+use crate::server::rabbitmq::management::Management;
+use crate::server::rabbitmq::topology::{Topology, Values};
+use crate::server::rabbitmq::{Link, process};
+use crate::server::search::{
+    ElasticsearchIndex, QueuedSearch, RabbitAnswers, Search, SearchIndex, connect_elasticsearch, receive_answers,
+};
+use crate::server::store::{CassandraStore, Store};
+
+/// Connects with all three. Nothing is made or changed: that is what `aula migrate` is for.
+pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends> {
+    migrate::verify(config).await?;
+    let cassandra = Cassandra::connect(&config.cassandra, true).await?;
+    let store: Arc<dyn Store> = Arc::new(CassandraStore::new(cassandra.clone(), config.queue.dedup_ttl).await?);
+    let accounts = CassandraAccounts::open(&cassandra).await.context("accounts can't be read from Cassandra")?;
+    if part != Part::Worker {
+        make_data_dir(&config.data_dir)?;
+        let file = keys_file(config);
+        agreement::agree(&cassandra, &SigningKeys::open(&file)?, &file).await?;
+    }
+
+    let role = match part {
+        Part::Whole | Part::Gateway => "serve",
+        Part::Worker => "worker",
+    };
+    let publishing = Link::open(&config.rabbitmq, &format!("{role}, publishing")).await?;
+    let consuming = Link::open(&config.rabbitmq, &format!("{role}, consuming")).await?;
+    let topology = Arc::new(Topology::new(&Values::configured(config))?);
+    let options = RabbitQueueOptions {
+        publishing: publishing.clone(),
+        consuming: consuming.clone(),
+        management: Management::new(&config.rabbitmq)?,
+        publish_window: config.rabbitmq.publish_window,
+    };
+    let queue: Arc<dyn TaskQueue> = Arc::new(RabbitQueue::open(&topology, options).await?);
+
+    let client = connect_elasticsearch(&config.elasticsearch)?;
+    let (timeout, total_cap) = (config.search.timeout, config.search.total_cap as u64);
+    let alias = config.elasticsearch.alias.clone();
+    let index = Arc::new(ElasticsearchIndex::new(client, alias, Arc::clone(&store), timeout, total_cap));
+    let mut background = JoinSet::new();
+    let gateway = gateway_name();
+    let search: Arc<dyn Search> = match part {
+        Part::Worker => Arc::clone(&index) as Arc<dyn Search>,
+        Part::Whole | Part::Gateway => {
+            let search = QueuedSearch::new(Arc::clone(&queue), gateway.clone(), timeout);
+            let answers = receive_answers(consuming.clone(), Arc::clone(&topology), gateway.clone(), search.waiting());
+            background.spawn(answers);
+            Arc::new(search)
+        }
+    };
+    Ok(Backends {
+        queue,
+        store,
+        search,
+        index: index as Arc<dyn SearchIndex>,
+        answers: Some(Arc::new(RabbitAnswers::new(publishing.clone()))),
+        accounts: Arc::new(accounts),
+        events: Box::new(Exchange { publishing, consuming, topology, gateway }),
+        background,
+    })
 }
 
-pub(super) async fn look_at_queue(_config: &Config) -> anyhow::Result<Arc<dyn TaskQueue>> {
-    anyhow::bail!("this build serves the embedded backends alone")
+/// The queue, only to look at.
+pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Arc<dyn TaskQueue>> {
+    let topology = Topology::new(&Values::configured(config))?;
+    let link = Link::open(&config.rabbitmq, "looking").await?;
+    let options = RabbitQueueOptions {
+        publishing: link.clone(),
+        consuming: link,
+        management: Management::new(&config.rabbitmq)?,
+        publish_window: config.rabbitmq.publish_window,
+    };
+    Ok(Arc::new(RabbitQueue::open(&topology, options).await?))
+}
+
+/// Different for each start: a queue of the one before may still be there.
+fn gateway_name() -> String {
+    let start = &uuid::Uuid::new_v4().simple().to_string()[..8];
+    let readable: String = process().chars().filter(|c| c.is_ascii_alphanumeric()).take(60).collect();
+    format!("{readable}-{start}")
+}
+
+struct Exchange {
+    publishing: Link,
+    consuming: Link,
+    topology: Arc<Topology>,
+    gateway: String,
+}
+
+#[async_trait]
+impl Events for Exchange {
+    /// A gateway in this process is told like all others.
+    fn bus(&self, _gateway: Option<Arc<dyn EventSink>>) -> Arc<dyn EventBus> {
+        Arc::new(RabbitBus::new(self.publishing.clone()))
+    }
+
+    async fn source(&self) -> anyhow::Result<Box<dyn EventSource>> {
+        let (consuming, topology) = (self.consuming.clone(), Arc::clone(&self.topology));
+        Ok(Box::new(RabbitEvents::open(consuming, topology, &self.gateway).await?))
+    }
 }

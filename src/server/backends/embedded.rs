@@ -61,8 +61,10 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
         store: Arc::new(SqliteStore::new(database.clone(), config.queue.dedup_ttl)),
         search: Arc::clone(&index) as Arc<dyn Search>,
         index,
+        answers: None,
         accounts: Arc::new(SqliteAccounts::new(database.clone())),
         events: Box::new(EventsTable(database)),
+        background: tokio::task::JoinSet::new(),
     })
 }
 

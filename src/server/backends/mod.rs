@@ -10,11 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::secret::SigningKeys;
+use tokio::task::JoinSet;
+
+use super::auth::secret::{SigningKeys, keys_file};
 use super::auth::{Accounts, Auth, AuthOptions};
 use super::events::{EventBus, EventSink, EventSource};
 use super::queue::TaskQueue;
-use super::search::{Search, SearchIndex};
+use super::search::{Search, SearchAnswers, SearchIndex};
 use super::store::Store;
 use super::worker::WorkerOptions;
 use crate::config::{Config, Deployment};
@@ -32,8 +34,12 @@ pub struct Backends {
     pub search: Arc<dyn Search>,
     /// What the workers write.
     pub index: Arc<dyn SearchIndex>,
+    /// Where searches go through a queue: the way back, for those who answer.
+    pub answers: Option<Arc<dyn SearchAnswers>>,
     pub accounts: Arc<dyn Accounts>,
     pub events: Box<dyn Events>,
+    /// What the backends do by themselves; ends when this is dropped.
+    pub background: JoinSet<()>,
 }
 
 /// The way from the workers to the gateways.
@@ -74,9 +80,9 @@ impl Backends {
         }
     }
 
-    /// The accounts, with the signing keys of the data directory.
+    /// The accounts, with the signing keys of this configuration.
     pub fn auth(&self, config: &Config, signup_open: bool) -> anyhow::Result<Auth> {
-        let keys = SigningKeys::open(&config.data_dir)?;
+        let keys = SigningKeys::open(&keys_file(config))?;
         Ok(Auth::new(Arc::clone(&self.accounts), keys, AuthOptions::configured(&config.auth, signup_open)))
     }
 }

@@ -5,12 +5,7 @@ use uuid::Uuid;
 
 use super::Cassandra;
 use crate::config::{self, Config};
-
-/// The versioned statements, as `aula migrate` runs them.
-const SCHEMA: [&str; 2] = [
-    include_str!("../../../schema/cassandra/0001_messages.cql"),
-    include_str!("../../../schema/cassandra/0002_accounts.cql"),
-];
+use crate::server::migrate::{CASSANDRA, cql};
 
 /// Where the tests' Cassandra is, with a keyspace of this process.
 pub(crate) fn configured() -> config::Cassandra {
@@ -45,11 +40,9 @@ async fn make_keyspace(config: &config::Cassandra) {
     run(&cassandra, format!("DROP KEYSPACE IF EXISTS {}", config.keyspace)).await;
     run(&cassandra, format!("CREATE KEYSPACE {} WITH replication = {replication}", config.keyspace)).await;
     cassandra.session.use_keyspace(&config.keyspace, false).await.unwrap();
-    for file in SCHEMA {
-        let text: String =
-            file.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
-        for statement in text.split(';').filter(|statement| !statement.trim().is_empty()) {
-            run(&cassandra, statement.to_owned()).await;
+    for file in CASSANDRA {
+        for statement in cql::split(file.text).unwrap() {
+            run(&cassandra, statement).await;
         }
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod contract;
 mod embedded;
+mod rabbitmq;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::wire::ErrorCode;
 use crate::wire::frame::ChannelInfo;
 
 pub use embedded::{EmbeddedBus, EventTail};
+pub use rabbitmq::{RabbitBus, RabbitEvents};
 
 /// Something that happened to a channel. A gateway may see an event again, never out of its channel's order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

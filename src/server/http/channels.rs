@@ -140,6 +140,9 @@ pub struct SearchQuery {
     limit: Option<u32>,
     /// From the page before.
     cursor: Option<String>,
+    /// Also count the matches by channel and by sender.
+    #[serde(default)]
+    facets: bool,
 }
 
 #[utoipa::path(get, path = "/api/v1/search", tag = "channels", params(SearchQuery), security(("bearer" = [])),
@@ -166,6 +169,7 @@ pub async fn search(
         after: query.after,
         limit,
         cursor: query.cursor,
+        facets: query.facets,
     };
     Ok((NO_STORE, Json(gateway.search().search(&identity.username, query).await?)))
 }

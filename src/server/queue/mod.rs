@@ -6,6 +6,7 @@
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
+mod rabbitmq;
 mod sqlite;
 mod task;
 
@@ -15,8 +16,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use rabbitmq::{RabbitQueue, RabbitQueueOptions};
 pub use sqlite::{SqliteQueue, SqliteQueueOptions};
-pub use task::{BadPayload, ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SendTask, Task};
+pub use task::{BadPayload, ChangeTask, CreateTask, IndexTask, Origin, ReceiptsTask, SearchTask, SendTask, Task};
 
 /// The kinds of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -26,15 +28,18 @@ pub enum Family {
     DbTasks,
     /// Stored entries that search doesn't know yet.
     IndexTasks,
+    /// Questions of people; an embedded deployment asks its index itself.
+    SearchTasks,
 }
 
 impl Family {
-    pub const ALL: [Self; 2] = [Self::DbTasks, Self::IndexTasks];
+    pub const ALL: [Self; 3] = [Self::DbTasks, Self::IndexTasks, Self::SearchTasks];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DbTasks => "db_tasks",
             Self::IndexTasks => "index_tasks",
+            Self::SearchTasks => "search_tasks",
         }
     }
 }
@@ -49,7 +54,7 @@ impl std::str::FromStr for Family {
     type Err = String;
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let known = Self::ALL.into_iter().find(|family| family.as_str() == name);
-        known.ok_or_else(|| format!("no queue named \"{name}\"; the queues are db_tasks and index_tasks"))
+        known.ok_or_else(|| format!("no queue named \"{name}\"; the queues are db_tasks, index_tasks and search_tasks"))
     }
 }
 
@@ -103,8 +108,9 @@ pub struct LaneStats {
     pub shard: u16,
     /// Tasks not acknowledged.
     pub depth: u64,
-    /// Age of the oldest of them, in milliseconds.
+    /// Age of the oldest of them, in milliseconds; `None` also where that can't be told.
     pub oldest_ms: Option<u64>,
+    /// Those of a family that has one place for all are told at shard 0.
     pub dead_letters: u64,
     /// The process that consumes it, if any does.
     pub consumer: Option<String>,
@@ -113,16 +119,18 @@ pub struct LaneStats {
 /// The producer's side, and the way to a consumer.
 #[async_trait]
 pub trait TaskQueue: Send + Sync + 'static {
-    /// Lanes of a family: shards `0..n`.
+    /// Lanes of a family: shards `0..n`; 0 of one that this deployment has no use for.
     fn shards(&self, family: Family) -> u16;
 
     /// Puts a task at the end of a lane. The order of the calls is the order of the lane. `confirm` is called once:
     /// with `Ok` when no crash can lose the task any more.
     ///
-    /// Errors: [`QueueError::Overloaded`] or [`QueueError::Closed`] at once, and `confirm` is dropped uncalled.
+    /// Errors: [`QueueError::Overloaded`], [`QueueError::Unavailable`] or [`QueueError::Closed`] at once, and `confirm`
+    /// is dropped uncalled; the same come by `confirm` when it turns out later.
     fn enqueue(&self, lane: Lane, payload: Bytes, confirm: Confirm) -> Result<(), QueueError>;
 
-    /// Waits until the lane has no other consumer, then takes it. Tasks that an earlier consumer did not
+    /// Waits until the lane has no other consumer, then takes it; a backend may hand a lane over together with its
+    /// first task, and wait for that. Tasks that an earlier consumer did not
     /// acknowledge come first, in their order, flagged `redelivered`. Cancel-safe: a call that is dropped leaves the
     /// lane to others.
     async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError>;
@@ -151,14 +159,15 @@ pub trait Consumer: Send {
 
 /// [`TaskQueue::enqueue`] for those who wait for the confirm.
 pub async fn enqueue_confirmed(queue: &dyn TaskQueue, lane: Lane, payload: Bytes) -> Result<(), QueueError> {
+    enqueue_confirmed_by(|confirm| queue.enqueue(lane, payload, confirm)).await
+}
+
+/// Waits for the confirm of what `enqueue` begins.
+async fn enqueue_confirmed_by(enqueue: impl FnOnce(Confirm) -> Result<(), QueueError>) -> Result<(), QueueError> {
     let (confirm, outcome) = tokio::sync::oneshot::channel();
-    queue.enqueue(
-        lane,
-        payload,
-        Box::new(move |result| {
-            // Who waited may have gone; the task is kept all the same.
-            let _ = confirm.send(result);
-        }),
-    )?;
+    enqueue(Box::new(move |result| {
+        // Who waited may have gone; the task is kept all the same.
+        let _ = confirm.send(result);
+    }))?;
     outcome.await.unwrap_or(Err(QueueError::Closed))
 }

@@ -158,6 +158,8 @@ impl TaskQueue for SqliteQueue {
         match family {
             Family::DbTasks => self.inner.options.shards,
             Family::IndexTasks => INDEX_SHARDS,
+            // Searches go straight to the index in the same file.
+            Family::SearchTasks => 0,
         }
     }
 
@@ -174,7 +176,7 @@ impl TaskQueue for SqliteQueue {
         }
         let admission = match lane.family {
             Family::DbTasks => Admission::Bounded,
-            Family::IndexTasks => Admission::Relaxed,
+            Family::IndexTasks | Family::SearchTasks => Admission::Relaxed,
         };
         let tails = Arc::clone(&inner.tails);
         let depth = Arc::clone(&inner.depth);
@@ -211,7 +213,7 @@ impl TaskQueue for SqliteQueue {
             match lane.family {
                 Family::DbTasks => Arc::clone(&self.inner.depth),
                 // An index that lags behind is no reason to refuse messages: nobody asks how many its tasks are.
-                Family::IndexTasks => Arc::default(),
+                Family::IndexTasks | Family::SearchTasks => Arc::default(),
             },
             tail,
             held,
@@ -330,7 +332,7 @@ fn route_anew(connection: &rusqlite::Connection, shards: u16) -> rusqlite::Resul
     while let Some(row) = rows.next()? {
         let payload = row.get_ref(1)?.as_blob()?;
         // What can't be read goes to any consumer, which sets it aside as a dead letter.
-        let shard = Task::decode(payload).map_or(0, |task| task.partition_key().shard(shards));
+        let shard = Task::decode(payload).ok().and_then(|task| task.partition_key()).map_or(0, |key| key.shard(shards));
         connection
             .prepare_cached("UPDATE tasks SET shard = ?2 WHERE id = ?1")?
             .execute(params![row.get::<_, i64>(0)?, shard])?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Seq, Username};
+use crate::server::search::Query;
 
 /// Raised when a field is added or changes; consumers accept every version that was ever released.
 const VERSION: u8 = 1;
@@ -19,6 +20,7 @@ pub enum Task {
     Change(ChangeTask),
     Receipts(ReceiptsTask),
     Index(IndexTask),
+    Search(SearchTask),
 }
 
 /// Append a message. Everything but its seq is fixed here, so that doing it again makes the same entry.
@@ -91,6 +93,16 @@ pub struct IndexTask {
     pub last: Seq,
 }
 
+/// Find messages for somebody, and tell the gateway that asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchTask {
+    /// The gateway's own number for it.
+    pub id: u64,
+    pub gateway: String,
+    pub searcher: Username,
+    pub query: Query,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadPayload {
     #[error("empty payload")]
@@ -125,14 +137,15 @@ impl Task {
         rmp_serde::from_slice(body).map_err(|error| BadPayload::Malformed(error.to_string()))
     }
 
-    /// The channel whose shard the task belongs to.
-    pub fn partition_key(&self) -> ChannelId {
+    /// The channel whose shard the task belongs to; `None` for what belongs to none.
+    pub fn partition_key(&self) -> Option<ChannelId> {
         match self {
-            Self::Send(task) => task.channel,
-            Self::Create(task) => task.channel,
-            Self::Change(task) => task.channel,
-            Self::Receipts(task) => task.channel,
-            Self::Index(task) => task.channel,
+            Self::Send(task) => Some(task.channel),
+            Self::Create(task) => Some(task.channel),
+            Self::Change(task) => Some(task.channel),
+            Self::Receipts(task) => Some(task.channel),
+            Self::Index(task) => Some(task.channel),
+            Self::Search(_) => None,
         }
     }
 }

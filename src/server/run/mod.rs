@@ -89,7 +89,7 @@ impl Server {
         let lock = ServerLock::take(data_dir)?;
         let recorder = metrics::install().context("can't begin to count")?;
         let part = if with_workers { Part::Whole } else { Part::Gateway };
-        let backends = Backends::open(&config, part).await?;
+        let mut backends = Backends::open(&config, part).await?;
 
         let address = listener.local_addr()?;
         let auth = backends.auth(&config, config.auth.signup.is_open(address.ip()))?;
@@ -99,7 +99,7 @@ impl Server {
         let sink: Arc<dyn EventSink> = gateway.clone();
         let events = backends.events.source().await?;
 
-        let mut background = JoinSet::new();
+        let mut background = std::mem::take(&mut backends.background);
         background.spawn(events.run(Arc::clone(&sink)));
         background.spawn(metrics::upkeep(recorder.clone()));
         background.spawn(Arc::clone(&gateway).repair_when_asked());
@@ -113,7 +113,8 @@ impl Server {
         let stop_workers = CancellationToken::new();
         if with_workers {
             let bus = backends.events.bus(Some(sink));
-            let stages = Stages { queue: backends.queue, store: backends.store, index: backends.index, bus };
+            let Backends { queue, store, index, answers, .. } = backends;
+            let stages = Stages { queue, store, index, bus, answers };
             for lane in lanes(&stages, &Family::ALL, None) {
                 workers.spawn(work::run(lane, stages.clone(), worker_options(&config), stop_workers.clone()));
             }

@@ -39,15 +39,19 @@ impl Worker {
         let backends = Backends::open(&config, Part::Worker).await?;
         let bus = backends.events.bus(None);
         let health = Health::new(backends.queue.clone(), None, recorder.clone());
-        let stages = Stages { queue: backends.queue, store: backends.store, index: backends.index, bus };
+        let Backends { queue, store, index, answers, mut background, .. } = backends;
+        let stages = Stages { queue, store, index, bus, answers };
         let there = stages.queue.shards(Family::DbTasks);
         if let Some(shard) = shards.unwrap_or_default().iter().find(|shard| **shard >= there) {
             anyhow::bail!("there is no shard {shard}: queue.shards is {there}, and they count from 0");
         }
-        let mut background = JoinSet::new();
         background.spawn(metrics::upkeep(recorder));
         let (workers, stop) = (TaskTracker::new(), CancellationToken::new());
-        for lane in lanes(&stages, families, shards) {
+        let lanes = lanes(&stages, families, shards);
+        if let Some(idle) = families.iter().find(|family| stages.queue.shards(**family) == 0) {
+            anyhow::bail!("{idle} is not used in this deployment: gateways ask the index themselves");
+        }
+        for lane in lanes {
             workers.spawn(worker::run(lane, stages.clone(), worker_options(&config), stop.clone()));
         }
         let stop_listening = CancellationToken::new();

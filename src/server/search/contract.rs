@@ -1,6 +1,8 @@
 //! What every [`SearchIndex`] must do, whatever is behind it. A new backend implements [`Backend`] and adds one line
 //! at the end of the list.
 
+mod elasticsearch;
+mod facets;
 mod matching;
 mod membership;
 mod paging;
@@ -58,6 +60,10 @@ macro_rules! contract_of {
             paging: the_total_is_counted_up_to_its_cap,
             paging: a_foreign_cursor_is_invalid,
             paging: a_search_that_takes_too_long_is_given_up,
+            facets: matches_are_counted_by_channel_and_by_sender,
+            facets: the_ten_largest_are_named,
+            facets: only_ones_own_channels_are_counted,
+            facets: counts_do_not_depend_on_the_page,
         ]);
     };
     (@ $module:ident, $backend:ty, [$($part:ident: $test:ident),* $(,)?]) => {
@@ -73,6 +79,7 @@ macro_rules! contract_of {
 }
 
 contract_of!(on_fts5, super::sqlite::Sqlite);
+contract_of!(on_elasticsearch, super::elasticsearch::OnElasticsearch);
 
 /// The backend with shorthands.
 struct Fixture<B>(B);
@@ -131,7 +138,16 @@ impl<B: Backend> Fixture<B> {
 }
 
 fn query(text: &str) -> Query {
-    Query { text: text.into(), channel: None, from: None, before: None, after: None, limit: 1000, cursor: None }
+    Query {
+        text: text.into(),
+        channel: None,
+        from: None,
+        before: None,
+        after: None,
+        limit: 1000,
+        cursor: None,
+        facets: false,
+    }
 }
 
 fn batch(channel: ChannelId, entries: Vec<Message>) -> ChannelBatch {

@@ -5,13 +5,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params, params_from_iter};
-use uuid::Uuid;
 
-use super::{Query, Search, SearchError, SearchIndex, query};
+use super::html::{self, Marks};
+use super::{FACET_SIZE, Query, Search, SearchError, SearchIndex, query};
 use crate::message::{ChannelId, Kind, Message, Millis, Username};
 use crate::server::sqlite::{Admission, Database, DbError};
 use crate::server::store::sqlite_columns as columns;
-use crate::wire::frame::{Hit, SearchPage};
+use crate::wire::frame::{ChannelCount, Facets, Hit, SearchPage, SenderCount};
 
 /// SQLite instructions between two looks at the clock.
 const CLOCK_EVERY: std::ffi::c_int = 10_000;
@@ -54,7 +54,7 @@ impl SearchIndex for Fts5Search {
 #[async_trait]
 impl Search for Fts5Search {
     async fn search(&self, searcher: &Username, query: Query) -> Result<SearchPage, SearchError> {
-        let expression = query::expression(&query.text)?;
+        let expression = query::fts5(&query::terms(&query.text)?);
         let below = query.cursor.as_deref().map(decode_cursor).transpose()?.unwrap_or(i64::MAX);
         let (searcher, timeout, cap) = (searcher.clone(), self.timeout, self.total_cap);
         let found = self.database.read(move |connection| {
@@ -85,7 +85,7 @@ fn search(
     if keys.is_empty() {
         return Ok(match query.channel {
             Some(_) => Err(SearchError::NotAMember),
-            None => Ok(SearchPage { hits: Vec::new(), total: 0, cursor: None }),
+            None => Ok(SearchPage { facets: query.facets.then(Facets::default), ..SearchPage::default() }),
         });
     }
     let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
@@ -112,10 +112,14 @@ fn search(
     let total: i64 = connection
         .prepare_cached(&format!("SELECT count(*) FROM (SELECT 1 {joined}{filters} LIMIT {cap})"))?
         .query_row(params_from_iter(&values), |row| row.get(0))?;
+    let facets = match query.facets {
+        true => Some(facets(connection, &format!("{joined}{filters}"), &values, cap)?),
+        false => None,
+    };
 
     let limit = query.limit;
     if limit == 0 {
-        return Ok(Ok(SearchPage { hits: Vec::new(), total: total as u64, cursor: None }));
+        return Ok(Ok(SearchPage { hits: Vec::new(), total: total as u64, cursor: None, facets }));
     }
     let marks = Marks::new();
     values.extend([below.into(), marks.open.clone().into(), marks.close.clone().into()]);
@@ -132,9 +136,7 @@ fn search(
         let body: String = row.get(6)?;
         let highlight = if body.contains('\0') {
             // FTS5 ends a text at its first NUL: better no marks than half a message.
-            let mut html = String::new();
-            escape(&body, &mut html);
-            html
+            html::escaped(&body)
         } else {
             marks.to_html(&row.get::<_, String>(7)?)
         };
@@ -154,7 +156,27 @@ fn search(
     found.truncate(limit);
     let cursor = found.last().filter(|_| more).map(|(position, _)| encode_cursor(*position));
     let hits = found.into_iter().map(|(_, hit)| hit).collect();
-    Ok(Ok(SearchPage { hits, total: total as u64, cursor }))
+    Ok(Ok(SearchPage { hits, total: total as u64, cursor, facets }))
+}
+
+/// Counts of the newest `cap` matches.
+fn facets(connection: &Connection, matching: &str, values: &[Value], cap: u64) -> rusqlite::Result<Facets> {
+    let counted = |key: &str, by: &str| {
+        format!(
+            "SELECT {by}, count(*) FROM (SELECT {key} AS key {matching} ORDER BY f.rowid DESC LIMIT {cap})
+             {} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {FACET_SIZE}",
+            if by == "key" { "" } else { "JOIN channels c ON c.channel = key" }
+        )
+    };
+    let mut by_channel = connection.prepare_cached(&counted("m.channel", "c.channel_id"))?;
+    let channels = by_channel.query_map(params_from_iter(values), |row| {
+        Ok(ChannelCount { channel: ChannelId(row.get(0)?), count: row.get::<_, i64>(1)? as u64 })
+    })?;
+    let mut by_sender = connection.prepare_cached(&counted("m.sender", "key"))?;
+    let senders = by_sender.query_map(params_from_iter(values), |row| {
+        Ok(SenderCount { username: columns::username(row, 0)?, count: row.get::<_, i64>(1)? as u64 })
+    })?;
+    Ok(Facets { channels: channels.collect::<Result<_, _>>()?, senders: senders.collect::<Result<_, _>>()? })
 }
 
 /// The local keys of the searcher's channels, or of the one asked for if it is among them.
@@ -174,49 +196,4 @@ fn encode_cursor(position: i64) -> String {
 fn decode_cursor(cursor: &str) -> Result<i64, SearchError> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
     bytes.map(i64::from_be_bytes).ok_or_else(|| SearchError::Invalid("this cursor is none of ours".into()))
-}
-
-/// What stands around a match until the rest is escaped. Random, so that no message can have it in it.
-struct Marks {
-    open: String,
-    close: String,
-}
-
-impl Marks {
-    fn new() -> Self {
-        let secret = Uuid::new_v4().simple();
-        Self { open: format!("\u{2}{secret}\u{2}"), close: format!("\u{3}{secret}\u{3}") }
-    }
-
-    /// HTML text, with the matches in `<mark>`.
-    fn to_html(&self, highlighted: &str) -> String {
-        let mut html = String::with_capacity(highlighted.len() + 16);
-        for (index, piece) in highlighted.split(&self.open).enumerate() {
-            if index > 0 {
-                html.push_str("<mark>");
-            }
-            match piece.split_once(&self.close) {
-                Some((matched, rest)) => {
-                    escape(matched, &mut html);
-                    html.push_str("</mark>");
-                    escape(rest, &mut html);
-                }
-                None => escape(piece, &mut html),
-            }
-        }
-        html
-    }
-}
-
-fn escape(text: &str, html: &mut String) {
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            c => html.push(c),
-        }
-    }
 }

@@ -1,20 +1,32 @@
 //! Search: an index of the stored messages, beside the store.
 
+mod answers;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
+mod elasticsearch;
 mod fts5;
+mod html;
 mod query;
+mod queued;
+mod words;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::message::{ChannelId, Message, Millis, Username};
 use crate::wire::frame::SearchPage;
 
+pub use answers::{RabbitAnswers, receive as receive_answers};
+pub use elasticsearch::{ElasticsearchIndex, connect as connect_elasticsearch, schema as elasticsearch_schema};
 pub use fts5::Fts5Search;
+pub use queued::{QueuedSearch, SearchAnswer, SearchAnswers};
+
+/// Counts of each kind in [`Facets`](crate::wire::frame::Facets), at most: the largest.
+const FACET_SIZE: usize = 10;
 
 /// What somebody searches for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
     /// Words, all of which must be there; `"…"` is a phrase, a trailing `*` any ending. Everything else is text.
     pub text: String,
@@ -26,9 +38,11 @@ pub struct Query {
     pub limit: usize,
     /// From the page before.
     pub cursor: Option<String>,
+    /// Whether the matches are also counted by channel and by sender.
+    pub facets: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum SearchError {
     #[error("{0}")]
     Invalid(String),
@@ -37,6 +51,7 @@ pub enum SearchError {
     NotAMember,
     #[error("the search took longer than it may: use rarer words, or a channel")]
     TooSlow,
+    /// The same call may succeed later. What is said of it is for the log, not for who searches.
     #[error("search is not available: {0}")]
     Unavailable(String),
 }
@@ -44,14 +59,33 @@ pub enum SearchError {
 /// Finds messages, for those who may read them.
 #[async_trait]
 pub trait Search: Send + Sync + 'static {
-    /// The searcher's newest matches first, at most `query.limit`, only from channels it is a member of now.
+    /// The searcher's matches, newest first, at most `query.limit`, only from channels it is a member of now. Newest
+    /// is what was sent last, or what was stored last: they differ for messages that were sent at about the same time.
+    ///
+    /// Errors: [`SearchError::Invalid`] for a text without words or a cursor of another make,
+    /// [`SearchError::NotAMember`], [`SearchError::TooSlow`], [`SearchError::Unavailable`].
     async fn search(&self, searcher: &Username, query: Query) -> Result<SearchPage, SearchError>;
 }
 
 /// Makes messages findable.
 #[async_trait]
 pub trait SearchIndex: Search {
-    /// Indexes stored entries; those that are no text are passed over, those that are indexed already stay as they
-    /// are.
+    /// Indexes stored entries; those that are no text are passed over, those that are indexed already, in this or a
+    /// newer version, stay as they are. They are found a bounded time after the call.
+    ///
+    /// An entry that can never be indexed is logged, counted and passed over: it is in the store, and repeating the
+    /// call would only hold up the others.
+    ///
+    /// Errors: [`SearchError::Unavailable`]: some of them may be indexed; call again with all.
     async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError>;
+
+    /// How many entries one call of [`SearchIndex::index`] should bring where there are many: so few that it does not
+    /// hold others up for long, so many that they are written cheaply.
+    fn page(&self) -> usize {
+        100
+    }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;

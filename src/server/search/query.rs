@@ -1,17 +1,33 @@
-//! From what a person typed to an FTS5 expression (<https://www.sqlite.org/fts5.html#full_text_query_syntax>).
+//! From what a person typed to the terms that a message must have, whatever the index.
 //!
-//! Each word becomes a quoted string, in which nothing but the quote has a meaning: no operator, column or
-//! parenthesis of FTS5 can be smuggled in.
+//! A term is text and nothing else: an index renders it such that no operator, field or parenthesis of its own
+//! language can be smuggled in.
 
-use super::SearchError;
+use super::{SearchError, words};
 
 /// Words of a query, at most.
 const MAX_WORDS: usize = 32;
 /// Of a query's text, at most, in bytes.
 const MAX_BYTES: usize = 1024;
 
-/// All words and phrases of `text`, joined by AND.
-pub(super) fn expression(text: &str) -> Result<String, SearchError> {
+/// Words that stand one behind the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Term {
+    /// As typed, with at least one word in it; a word like `foo-bar` is a phrase of two.
+    pub text: String,
+    /// The last word may go on.
+    pub any_ending: bool,
+}
+
+impl Term {
+    /// Folded; never empty.
+    pub fn words(&self) -> Vec<String> {
+        words::split(&self.text).into_iter().map(|word| word.folded).collect()
+    }
+}
+
+/// All words and phrases of `text`.
+pub(super) fn terms(text: &str) -> Result<Vec<Term>, SearchError> {
     if text.len() > MAX_BYTES {
         return Err(SearchError::Invalid(format!("a query has at most {MAX_BYTES} bytes")));
     }
@@ -36,23 +52,33 @@ pub(super) fn expression(text: &str) -> Result<String, SearchError> {
     if terms.len() > MAX_WORDS {
         return Err(SearchError::Invalid(format!("a query has at most {MAX_WORDS} words")));
     }
-    Ok(terms.join(" AND "))
+    Ok(terms)
 }
 
-/// A quoted string, unless the tokenizer would find nothing in it.
-fn term(text: &str, any_ending: bool) -> Option<String> {
-    if !text.chars().any(char::is_alphanumeric) {
-        return None;
-    }
-    // A NUL would end the expression for SQLite.
-    let text = text.replace(['"', '\0'], " ");
-    Some(format!("\"{text}\"{}", if any_ending { "*" } else { "" }))
+/// `None` if there is no word in it.
+fn term(text: &str, any_ending: bool) -> Option<Term> {
+    (!words::split(text).is_empty()).then(|| Term { text: text.to_owned(), any_ending })
+}
+
+/// All of them, joined by AND, for FTS5 (<https://www.sqlite.org/fts5.html#full_text_query_syntax>): each is a quoted
+/// string, in which nothing but the quote has a meaning.
+pub(super) fn fts5(terms: &[Term]) -> String {
+    let quoted = terms.iter().map(|term| {
+        // A NUL would end the expression for SQLite.
+        let text = term.text.replace(['"', '\0'], " ");
+        format!("\"{text}\"{}", if term.any_ending { "*" } else { "" })
+    });
+    quoted.collect::<Vec<_>>().join(" AND ")
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    fn expression(text: &str) -> Result<String, SearchError> {
+        terms(text).map(|terms| fts5(&terms))
+    }
 
     #[test]
     fn words_phrases_and_endings() {

@@ -2,8 +2,10 @@
 //! the end of this file.
 
 mod appends;
+mod cassandra;
 mod model;
 mod reads;
+mod renamed;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,13 @@ use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, U
 /// A store under test.
 #[async_trait]
 pub trait Backend: Send + Sync + Sized + 'static {
+    /// Whether a batch is refused that brings a (sender, client_id) of another stored entry. A store that would have to
+    /// read for that leaves it to the owner.
+    const SEES_REPEATED_SENDS: bool;
+
+    /// Random runs that are compared with the model.
+    const CASES: u32;
+
     /// An empty one.
     async fn fresh() -> Self;
 
@@ -71,6 +80,7 @@ macro_rules! contract_of {
 }
 
 contract_of!(on_sqlite, super::sqlite::Sqlite);
+contract_of!(on_cassandra, super::cassandra::OnCassandra);
 
 fn user(name: &str) -> Username {
     Username::new(name).unwrap()

@@ -1,8 +1,10 @@
 //! Stage 5: the stored log of each channel, its members and their watermarks.
 
+mod cassandra;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
+mod members;
 mod sqlite;
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::message::{ChannelId, ChannelKind, Message, Millis, Role, Seq, Usernam
 use crate::wire::ErrorCode;
 use crate::wire::frame::ChannelInfo;
 
+pub use cassandra::CassandraStore;
 pub use sqlite::SqliteStore;
 /// Readers of the columns that other embedded stages share.
 pub(crate) use sqlite::columns as sqlite_columns;

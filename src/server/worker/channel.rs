@@ -190,7 +190,7 @@ impl Channel {
             Task::Change(change) => self.change(change, repeat_of, window, options, effects),
             Task::Receipts(receipts) => self.receipts(&receipts, redelivered, effects),
             // Never in a lane of db_tasks; whoever put it there gets nothing for it.
-            Task::Index(_) => false,
+            Task::Index(_) | Task::Search(_) => false,
         };
         if needs_store {
             self.pending.tags.push(tag);
@@ -262,20 +262,9 @@ impl Channel {
 
     fn append(&mut self, entry: impl FnOnce(Seq) -> Message, effects: &mut Effects) -> Seq {
         let Loaded::Present(state) = &mut self.loaded else { return 0 };
-        state.last_seq += 1;
-        let seq = state.last_seq;
+        let seq = state.last_seq + 1;
         let entry = Arc::new(entry(seq));
-        if let Some(sender) = state.members.get_mut(&entry.sender) {
-            // One's own message is no news to oneself; but nothing before it is taken as seen.
-            if sender.delivered == seq - 1 {
-                sender.delivered = seq;
-                self.pending.dirty.insert(entry.sender.clone());
-            }
-            if sender.read == seq - 1 {
-                sender.read = seq;
-                self.pending.dirty.insert(entry.sender.clone());
-            }
-        }
+        self.pending.dirty.extend(state.apply(&entry));
         self.pending.entries.push(Arc::clone(&entry));
         effects.events.push(Event::Message(entry));
         seq
@@ -332,7 +321,7 @@ fn identity(task: &Task) -> Option<(&Username, Uuid)> {
         Task::Send(send) => Some((&send.sender, send.client_id)),
         Task::Change(change) => Some((&change.by, change.id)),
         Task::Create(create) => create.members.first().map(|creator| (creator, create.id)),
-        Task::Receipts(_) | Task::Index(_) => None,
+        Task::Receipts(_) | Task::Index(_) | Task::Search(_) => None,
     }
 }
 

@@ -10,8 +10,6 @@ use crate::server::store::Page;
 
 /// Index tasks taken at once.
 const BATCH: usize = 256;
-/// Entries written to the index at once: bounds how long one write holds up the others.
-const PAGE: usize = 100;
 /// A pause after a batch lets the next one grow: an index is written more cheaply in larger pieces, and nobody waits
 /// for it. A lane that has more than a batch is behind, and gets no pause.
 const GATHER: Duration = Duration::from_millis(200);
@@ -65,18 +63,19 @@ fn extend(ranges: &mut Vec<(Seq, Seq)>, (first, last): (Seq, Seq)) {
 
 /// Reads the ranges and indexes what is there, in pages that may span channels.
 async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>>) {
-    let mut page = Vec::with_capacity(PAGE);
+    let full = stages.index.page();
+    let mut page = Vec::with_capacity(full);
     for (channel, ranges) in ranges {
         for (first, last) in ranges {
             let mut after = first.saturating_sub(1);
             while after < last {
-                let limit = (PAGE - page.len()).min((last - after) as usize);
+                let limit = (full - page.len()).min((last - after) as usize);
                 let found = read(stages, channel, after, limit).await;
                 // Purged meanwhile: nothing is left to find.
                 let Some(newest) = found.last() else { break };
                 after = newest.seq;
                 page.extend(found);
-                if page.len() >= PAGE {
+                if page.len() >= full {
                     write(stages, std::mem::take(&mut page)).await;
                 }
             }

@@ -4,6 +4,7 @@ mod channel;
 mod flush;
 mod indexer;
 mod owner;
+mod searcher;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::EventBus;
 use super::queue::{Family, Lane, QueueError, TaskQueue};
-use super::search::SearchIndex;
+use super::search::{SearchAnswers, SearchIndex};
 use super::store::Store;
 
 /// What a worker works with.
@@ -26,6 +27,8 @@ pub struct Stages {
     pub store: Arc<dyn Store>,
     pub index: Arc<dyn SearchIndex>,
     pub bus: Arc<dyn EventBus>,
+    /// Where searches go through a queue.
+    pub answers: Option<Arc<dyn SearchAnswers>>,
 }
 
 /// The bounds of a worker.
@@ -64,6 +67,7 @@ pub async fn run(lane: Lane, stages: Stages, options: WorkerOptions, stop: Cance
                 match lane.family {
                     Family::DbTasks => owner::run(consumer, &stages, &options, &stop).await,
                     Family::IndexTasks => indexer::run(consumer, &stages, &stop).await,
+                    Family::SearchTasks => searcher::run(consumer, &stages, &stop).await,
                 }
             }
             Err(error) => Err(Stopped::Queue(error)),

@@ -74,16 +74,17 @@ impl Owner<'_> {
         let look_all_up = self.options.always_look_up || self.since.elapsed() < self.options.takeover;
         let mut touched = BTreeSet::new();
         for Delivery { tag, payload, redelivered } in deliveries {
-            let task = match Task::decode(&payload) {
-                Ok(task) => task,
-                Err(error) => {
-                    tracing::error!(%error, tag, "a task can't be read and goes to the dead letters");
+            let task = Task::decode(&payload).map_err(|error| error.to_string());
+            let keyed = task.and_then(|task| Ok((task.partition_key().ok_or("a task of another queue")?, task)));
+            let (id, task) = match keyed {
+                Ok(keyed) => keyed,
+                Err(reason) => {
+                    tracing::error!(reason, tag, "a task can't be worked on and goes to the dead letters");
                     metrics::counter!("aula_dead_letters_total").increment(1);
-                    self.consumer.dead_letter(tag, &error.to_string()).await?;
+                    self.consumer.dead_letter(tag, &reason).await?;
                     continue;
                 }
             };
-            let id = task.partition_key();
             let look_up = look_all_up || redelivered || matches!(&task, Task::Send(send) if send.retry);
             let channel = self.channels.entry(id).or_insert_with(|| Channel::new(id));
             channel.waiting.push_back(Waiting { tag, task, look_up, redelivered });

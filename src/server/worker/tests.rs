@@ -68,6 +68,7 @@ impl Process {
             store: Arc::new(SqliteStore::new(database.database(), std::time::Duration::from_secs(60))),
             index: Arc::new(Fts5Search::new(database.database(), PATIENCE, 100_000)),
             bus,
+            answers: None,
         };
         let mut process = Self { database, stages, workers: JoinSet::new(), stop: CancellationToken::new() };
         process.work();
@@ -165,7 +166,7 @@ fn tasks(channels: &[ChannelId]) -> Vec<Task> {
 
 async fn enqueue(process: &Process, tasks: &[Task]) {
     for task in tasks {
-        let lane = Lane { family: Family::DbTasks, shard: task.partition_key().shard(SHARDS) };
+        let lane = Lane { family: Family::DbTasks, shard: task.partition_key().unwrap().shard(SHARDS) };
         enqueue_confirmed(&*process.stages.queue, lane, task.encode().unwrap()).await.unwrap();
     }
 }
@@ -235,7 +236,16 @@ async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event
 
 async fn check_search(process: &Process) {
     let text = "word".to_owned();
-    let query = Query { text, channel: None, from: None, before: None, after: None, limit: 10_000, cursor: None };
+    let query = Query {
+        text,
+        channel: None,
+        from: None,
+        before: None,
+        after: None,
+        limit: 10_000,
+        cursor: None,
+        facets: false,
+    };
     let page = process.stages.index.search(&user("bob"), query).await.unwrap();
     assert_eq!((page.hits.len(), page.total), (SENDS, SENDS as u64), "all is indexed, and once");
 }

@@ -24,7 +24,7 @@ use servers::Servers;
 
 const WORKER_LIMIT: Duration = Duration::from_secs(20);
 /// What a worker of these deployments works on.
-pub const ALL_QUEUES: [&str; 2] = ["db_tasks", "index_tasks"];
+pub const ALL_QUEUES: [&str; 3] = ["db_tasks", "index_tasks", "search_tasks"];
 
 /// Gateways and workers on one namespace. Dropping it ends the processes, then removes the namespace.
 pub struct Cluster {

@@ -115,4 +115,28 @@ async fn a_cursor_leads_through_all_pages() {
     }
 }
 
-crate::on_servers![finds_and_filters, a_cursor_leads_through_all_pages];
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn matches_are_counted_by_channel_and_by_sender() {
+    let people = three(Server::builder()).await;
+    for encoding in Encoding::BOTH {
+        let (ada, bob) = (people.one("ada", encoding).await, people.one("bob", encoding).await);
+        let group = ada.create_group("market", &[&bob.username]).await;
+        let direct = ada.create_direct(&bob.username).await;
+        let word = format!("leek{}", encoding as u8);
+        for (from, channel) in [(&ada, &group), (&bob, &group), (&bob, &direct)] {
+            from.send_persisted(channel, &word).await;
+        }
+        let page = hits(&ada, json!({"query": word, "facets": true, "limit": 3}), 3).await;
+        let expected = json!({
+            "channels": [{"channel": group, "count": 2}, {"channel": direct, "count": 1}],
+            "senders": [{"username": bob.username, "count": 2}, {"username": ada.username, "count": 1}],
+        });
+        assert_eq!(page["facets"], expected);
+        for without in [json!({"query": word}), json!({"query": word, "facets": false})] {
+            assert!(hits(&ada, without, 3).await.get("facets").is_none());
+        }
+        refused(ada.request(json!({"op": "search", "query": word, "facets": "yes"})).await, "invalid");
+    }
+}
+
+crate::on_servers![finds_and_filters, a_cursor_leads_through_all_pages, matches_are_counted_by_channel_and_by_sender,];

@@ -36,7 +36,7 @@ impl Gateway {
         }
         let origin = Origin { session: session.id, reference };
         let task = CreateTask { channel, id: Uuid::now_v7(), kind, name, members, at: Millis::now(), origin };
-        self.queue_task(Task::Create(task), session, reference).await
+        self.queue_task(channel, Task::Create(task), session, reference).await
     }
 
     fn group(&self, members: &[Username], name: Option<&str>) -> Result<ChannelId, Refusal> {
@@ -108,17 +108,17 @@ impl Gateway {
         let origin = Origin { session: session.id, reference };
         let (id, by) = (Uuid::now_v7(), me.clone());
         let task = ChangeTask { channel, id, by, add, remove, at: Millis::now(), origin };
-        self.queue_task(Task::Change(task), session, reference).await
+        self.queue_task(channel, Task::Change(task), session, reference).await
     }
 
     /// The confirm itself puts the reply into the outbox, so that it is there before what comes of the task.
     async fn queue_task(
         &self,
+        channel: ChannelId,
         task: Task,
         session: &Arc<Session>,
         reference: Option<u64>,
     ) -> Result<Option<Frame>, Refusal> {
-        let channel = task.partition_key();
         let payload = task.encode().map_err(|error| Refusal::new(ErrorCode::TooLarge, error.to_string()))?;
         let shard = channel.shard(self.queue.shards(Family::DbTasks));
         let (tell, outcome) = oneshot::channel();

@@ -22,7 +22,7 @@ impl Gateway {
         reference: Option<u64>,
         search: Search,
     ) -> Result<Option<Frame>, Refusal> {
-        let Search { query, channel, from, before, after, limit, cursor } = search;
+        let Search { query, channel, from, before, after, limit, cursor, facets } = search;
         if !self.config.features.search {
             return Err(Refusal::new(ErrorCode::Forbidden, "search is switched off on this server"));
         }
@@ -31,7 +31,7 @@ impl Gateway {
         }
         let limit = search_limit(limit, self.config.search.max_results)
             .map_err(|wrong| Refusal::new(ErrorCode::Invalid, wrong))?;
-        let query = Query { text: query, channel, from, before, after, limit, cursor };
+        let query = Query { text: query, channel, from, before, after, limit, cursor, facets };
         let page = self.search.search(session.username(), query).await?;
         Ok(Some(Frame::SearchResults(SearchResults { reference, page })))
     }

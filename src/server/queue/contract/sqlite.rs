@@ -24,6 +24,9 @@ const LEASE: Duration = Duration::from_millis(600);
 impl Backend for Sqlite {
     type Process = SqliteProcess;
 
+    const EXCESS: usize = 0;
+    const TELLS_AGE: bool = true;
+
     async fn fresh() -> Self {
         Self { graveyard: Arc::default(), database: TempDatabase::new() }
     }
@@ -167,4 +170,15 @@ async fn a_probe_writes_even_when_nobody_else_does() {
         assert!(now > size, "nothing was written that could have failed");
         size = now;
     }
+}
+
+/// Here a process that starts with another number routes what waits anew.
+#[tokio::test]
+async fn another_number_of_shards_takes_the_tasks_along() {
+    super::producers::another_number_of_shards_takes_the_tasks_along::<Sqlite>().await;
+}
+
+#[tokio::test]
+async fn another_number_of_shards_beside_a_living_process_is_refused() {
+    super::producers::another_number_of_shards_beside_a_living_process_is_refused::<Sqlite>().await;
 }

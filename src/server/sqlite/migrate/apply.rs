@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::super::{DbError, connect};
-use super::embedded::Migration;
 use super::lock::Lock;
 use super::{Applied, MigrateError, Progress, inspect, pending};
 use crate::message::Millis;
+use crate::server::migrate::{self, Target};
 
 /// The migrator's own table: not a step, because the steps are recorded in it.
 const SCHEMA_MIGRATIONS: &str = "
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 pub(super) fn up(
     path: &Path,
-    set: &'static [Migration],
+    set: &'static [migrate::File],
     wait: Duration,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Applied>, MigrateError> {
@@ -48,7 +48,8 @@ pub(super) fn up(
             source,
         })?;
         progress(Progress::Applied { version: step.version, name: step.name, took_ms });
-        applied.push(Applied { version: step.version, name: step.name, took_ms });
+        let (version, name) = (Some(step.version), step.name.to_owned());
+        applied.push(Applied { target: Target::Sqlite, version, name, took_ms });
     }
     Ok(applied)
 }
@@ -61,12 +62,12 @@ fn open(path: &Path) -> Result<Connection, DbError> {
 }
 
 /// The step and its row, or neither. Returns the milliseconds it took up to the commit.
-fn apply(connection: &Connection, step: &Migration) -> Result<i64, DbError> {
+fn apply(connection: &Connection, step: &migrate::File) -> Result<i64, DbError> {
     let started = Instant::now();
     let outcome = (|| {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         connection.execute_batch(SCHEMA_MIGRATIONS)?;
-        connection.execute_batch(step.sql)?;
+        connection.execute_batch(step.text)?;
         let took_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         connection.execute(
             "INSERT INTO schema_migrations (version, name, checksum, applied_at, took_ms) VALUES (?, ?, ?, ?, ?)",

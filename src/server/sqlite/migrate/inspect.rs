@@ -15,15 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::super::{DbError, connect};
 use super::MigrateError;
 use crate::message::Millis;
-
-/// A row of `schema_migrations`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) version: u32,
-    pub(super) name: String,
-    pub(super) checksum: String,
-    pub(super) applied_at: Millis,
-}
+use crate::server::migrate::{Kind, Row};
 
 /// Attempts to read while others open, fold and close the file.
 const ATTEMPTS: u32 = 5;
@@ -75,6 +67,8 @@ fn rows(connection: &Connection) -> rusqlite::Result<Option<Vec<Row>>> {
                 version: row.get(0)?,
                 name: row.get(1)?,
                 checksum: row.get(2)?,
+                // No older binary is known to work with any step.
+                kind: Kind::Contract,
                 applied_at: Millis(row.get(3)?),
             });
         }

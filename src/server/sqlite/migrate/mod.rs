@@ -16,56 +16,12 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::message::Millis;
-use embedded::{MIGRATIONS, Migration};
+use crate::server::migrate::compare::{self, compare};
+use crate::server::migrate::{Applied, File, Misfit, Planned, Row, Step, Target};
+use embedded::MIGRATIONS;
 pub use error::MigrateError;
-use inspect::{Row, inspect};
+use inspect::inspect;
 pub use lock::{Holder, LockState, lock_state};
-
-/// A version of the schema, known to this binary or found in the database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
-    pub version: u32,
-    pub name: String,
-    /// SHA-256 in hexadecimal: of this binary's file, or what the database recorded if this binary has none.
-    pub checksum: String,
-    #[serde(flatten)]
-    pub state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
-    Applied {
-        at: Millis,
-    },
-    Pending,
-    /// Applied, from a file with other contents than this binary's.
-    Changed,
-    /// Applied, but this binary, which knows later versions, doesn't have it.
-    Missing,
-    /// Applied by a later binary.
-    Newer,
-}
-
-/// A step that [`up`] would apply now, with the exact SQL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Planned {
-    pub version: u32,
-    pub name: &'static str,
-    pub checksum: String,
-    pub sql: &'static str,
-}
-
-/// A step that [`up`] has applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Applied {
-    pub version: u32,
-    pub name: &'static str,
-    pub took_ms: i64,
-}
 
 /// What [`up`] is doing, for people who wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +58,7 @@ const WAIT_AT_START: Duration = Duration::from_secs(60);
 /// Errors: [`MigrateError::NotADatabase`], [`MigrateError::Foreign`], [`MigrateError::Database`],
 /// [`MigrateError::Io`]; a schema that doesn't fit is no error here.
 pub fn status(path: &Path) -> Result<Vec<Step>, MigrateError> {
-    Ok(compare(MIGRATIONS, &inspect(path)?))
+    Ok(compare(Target::Sqlite, MIGRATIONS, &inspect(path)?))
 }
 
 /// What [`up`] would do, ascending. Errors: those of [`status`], and [`MigrateError::Newer`],
@@ -111,7 +67,18 @@ pub fn plan(path: &Path) -> Result<Vec<Planned>, MigrateError> {
     let steps = pending(path, MIGRATIONS, &inspect(path)?)?;
     Ok(steps
         .into_iter()
-        .map(|step| Planned { version: step.version, name: step.name, checksum: step.checksum(), sql: step.sql })
+        .map(|step| Planned {
+            target: Target::Sqlite,
+            version: Some(step.version),
+            name: step.name.to_owned(),
+            checksum: step.checksum(),
+            statements: vec![
+                "BEGIN".to_owned(),
+                step.text.trim_end().trim_end_matches(';').to_owned(),
+                "COMMIT".to_owned(),
+            ],
+            record: None,
+        })
         .collect())
 }
 
@@ -145,43 +112,11 @@ pub fn ensure(path: &Path, mode: Mode) -> Result<Vec<Applied>, MigrateError> {
     }
 }
 
-fn compare(set: &[Migration], rows: &[Row]) -> Vec<Step> {
-    let newest = set.last().map_or(0, |step| step.version);
-    let known = set.iter().map(|step| {
-        let checksum = step.checksum();
-        let state = match rows.iter().find(|row| row.version == step.version) {
-            None => State::Pending,
-            Some(row) if row.checksum != checksum => State::Changed,
-            Some(row) => State::Applied { at: row.applied_at },
-        };
-        Step { version: step.version, name: step.name.to_owned(), checksum, state }
-    });
-    let unknown = rows.iter().filter(|row| set.iter().all(|step| step.version != row.version)).map(|row| Step {
-        version: row.version,
-        name: row.name.clone(),
-        checksum: row.checksum.clone(),
-        state: if row.version > newest { State::Newer } else { State::Missing },
-    });
-    let mut steps: Vec<Step> = known.chain(unknown).collect();
-    steps.sort_by_key(|step| step.version);
-    steps
-}
-
 /// The steps to apply, or why none may be.
-fn pending(path: &Path, set: &'static [Migration], rows: &[Row]) -> Result<Vec<&'static Migration>, MigrateError> {
-    let steps = compare(set, rows);
-    // First, because a newer binary explains everything else that differs.
-    if let Some(newer) = steps.iter().rfind(|step| step.state == State::Newer) {
-        let known = set.last().map_or(0, |step| step.version);
-        return Err(MigrateError::Newer { path: path.to_owned(), found: newer.version, known });
-    }
-    for Step { version, name, state, .. } in steps {
-        let path = path.to_owned();
-        match state {
-            State::Changed => return Err(MigrateError::Changed { path, version, name }),
-            State::Missing => return Err(MigrateError::Missing { path, version, name }),
-            State::Applied { .. } | State::Pending | State::Newer => {}
-        }
-    }
-    Ok(set.iter().filter(|step| rows.iter().all(|row| row.version != step.version)).collect())
+fn pending(path: &Path, set: &'static [File], rows: &[Row]) -> Result<Vec<&'static File>, MigrateError> {
+    compare::pending(set, rows).map_err(|misfit| match (misfit, path.to_owned()) {
+        (Misfit::Newer { found, known }, path) => MigrateError::Newer { path, found, known },
+        (Misfit::Changed { version, name }, path) => MigrateError::Changed { path, version, name },
+        (Misfit::Missing { version, name }, path) => MigrateError::Missing { path, version, name },
+    })
 }

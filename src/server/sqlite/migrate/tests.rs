@@ -9,20 +9,21 @@ use rusqlite::Connection;
 
 use super::lock::Lock;
 use super::*;
+use crate::server::migrate::State;
 
 const NO_WAIT: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(30);
 
-const ONE: &[Migration] = &[Migration { version: 1, name: "one", sql: "CREATE TABLE one (x INTEGER);" }];
-const TWO: &[Migration] = &[
-    Migration { version: 1, name: "one", sql: "CREATE TABLE one (x INTEGER);" },
-    Migration { version: 2, name: "two", sql: "CREATE TABLE two (x INTEGER); INSERT INTO two VALUES (1), (2);" },
+const ONE: &[File] = &[File { version: 1, name: "one", text: "CREATE TABLE one (x INTEGER);" }];
+const TWO: &[File] = &[
+    File { version: 1, name: "one", text: "CREATE TABLE one (x INTEGER);" },
+    File { version: 2, name: "two", text: "CREATE TABLE two (x INTEGER); INSERT INTO two VALUES (1), (2);" },
 ];
-const ONE_EDITED: &[Migration] = &[Migration { version: 1, name: "one", sql: "CREATE TABLE one (y INTEGER);" }];
-const ONLY_TWO: &[Migration] = &[Migration { version: 2, name: "two", sql: TWO[1].sql }];
-const TWO_FAILS: &[Migration] = &[
-    Migration { version: 1, name: "one", sql: "CREATE TABLE one (x INTEGER);" },
-    Migration { version: 2, name: "two", sql: "CREATE TABLE two (x INTEGER); INSERT INTO nowhere VALUES (1);" },
+const ONE_EDITED: &[File] = &[File { version: 1, name: "one", text: "CREATE TABLE one (y INTEGER);" }];
+const ONLY_TWO: &[File] = &[File { version: 2, name: "two", text: TWO[1].text }];
+const TWO_FAILS: &[File] = &[
+    File { version: 1, name: "one", text: "CREATE TABLE one (x INTEGER);" },
+    File { version: 2, name: "two", text: "CREATE TABLE two (x INTEGER); INSERT INTO nowhere VALUES (1);" },
 ];
 
 struct Place {
@@ -38,13 +39,13 @@ impl Place {
         self.folder.path().join("data").join("aula.db")
     }
 
-    fn up(&self, set: &'static [Migration]) -> Result<Vec<u32>, MigrateError> {
+    fn up(&self, set: &'static [File]) -> Result<Vec<u32>, MigrateError> {
         let applied = apply::up(&self.database(), set, NO_WAIT, &mut |_| {})?;
-        Ok(applied.into_iter().map(|step| step.version).collect())
+        Ok(applied.into_iter().filter_map(|step| step.version).collect())
     }
 
-    fn states(&self, set: &[Migration]) -> Vec<State> {
-        let steps = compare(set, &inspect(&self.database()).unwrap());
+    fn states(&self, set: &[File]) -> Vec<State> {
+        let steps = compare(Target::Sqlite, set, &inspect(&self.database()).unwrap());
         steps.into_iter().map(|step| step.state).collect()
     }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
+use proptest_state_machine::{ReferenceStateMachine, Sequential, StateMachineTest};
 use tokio::runtime::Runtime;
 
 use super::*;
@@ -15,9 +15,9 @@ const CHANNELS: u128 = 3;
 const USERS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
 
 pub fn compare<B: Backend>() {
-    let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: B::CASES, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = TestRunner::new(config.clone());
-    let outcome = runner.run(&Model::sequential_strategy(1..40), |(state, transitions, seen)| {
+    let outcome = runner.run(&sequences::<B>(), |(state, transitions, seen)| {
         Comparison::<B>::test_sequential(config.clone(), state, transitions, seen);
         Ok(())
     });
@@ -25,6 +25,13 @@ pub fn compare<B: Backend>() {
         panic!("{difference}");
     }
 }
+
+fn sequences<B: Backend>() -> Sequences {
+    let first = || Just(Model { sees_repeated_sends: B::SEES_REPEATED_SENDS, ..Model::default() }).boxed();
+    Sequential::new((1..40).into(), first, Model::preconditions, Model::transitions, Model::apply)
+}
+
+type Sequences = Sequential<Model, Step, BoxedStrategy<Model>, BoxedStrategy<Step>>;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -36,6 +43,8 @@ enum Step {
 #[derive(Debug, Clone, Default)]
 struct Model {
     channels: BTreeMap<ChannelId, Stored>,
+    /// See [`Backend::SEES_REPEATED_SENDS`].
+    sees_repeated_sends: bool,
     /// Of the last step.
     accepted: bool,
     /// Batches that were accepted: any of them may be written once more, at any time.
@@ -134,6 +143,7 @@ fn batches(model: &Model) -> impl Strategy<Value = ChannelBatch> + use<> {
         move |(choice, fresh, members, departed, by_all)| {
             let (channel, create, overlap, spoil, spoilt) = choice;
             let channel = ChannelId(Uuid::from_u128(channel));
+            let there = model.channels.get(&channel).map(|stored| &stored.state.members);
             let log = model.channels.get(&channel).map_or(&[][..], |stored| &stored.log);
             let mut new: Vec<Message> =
                 log[log.len() - overlap.min(log.len())..].iter().map(|entry| entry.as_ref().clone()).collect();
@@ -148,7 +158,7 @@ fn batches(model: &Model) -> impl Strategy<Value = ChannelBatch> + use<> {
                     Spoil::Nothing => {}
                     Spoil::AnId => new[index].id = Uuid::nil(),
                     // An id stands for its content: only a new entry can be another.
-                    Spoil::AClientId if new[index].seq <= log.len() as Seq => {}
+                    Spoil::AClientId if new[index].seq <= log.len() as Seq || !model.sees_repeated_sends => {}
                     Spoil::AClientId => {
                         let other = log.first().cloned().unwrap_or_else(|| Arc::new(new[0].clone()));
                         (new[index].client_id, new[index].sender) = (other.client_id, other.sender.clone());
@@ -158,9 +168,28 @@ fn batches(model: &Model) -> impl Strategy<Value = ChannelBatch> + use<> {
                 }
             }
             let departed: BTreeSet<_> = departed.into_iter().filter(|user| !members.contains_key(user)).collect();
-            let to_member = |(name, (is_owner, joined_seq, delivered, read))| {
+            // What an owner says of members, who begin with an entry of the batch or go on as they are. Of a batch
+            // without a new entry anything may be left by now but for a membership that is still to begin.
+            let head = log.len() as Seq;
+            let fresh = new.last().map_or(0, |last| last.seq.saturating_sub(head));
+            let is_there = |name: &str| there.is_some_and(|there| there.contains_key(&user(name)));
+            let changes = !departed.is_empty() || members.iter().any(|(name, m)| m.1 == 0 || !is_there(name));
+            let to_member = |(name, (is_owner, choice, delivered, read)): (&str, (bool, Seq, Seq, Seq))| {
                 let role = if is_owner { Role::Owner } else { Role::Member };
-                (user(name), Member { role, joined_seq, delivered, read })
+                let old = there.and_then(|there| there.get(&user(name)));
+                let (delivered, read) = match old {
+                    Some(old) => (delivered.max(old.delivered), read.max(old.read)),
+                    None => (delivered, read),
+                };
+                let member = match old {
+                    Some(old) if fresh == 0 || choice > 0 => {
+                        let role = if changes { role } else { old.role };
+                        Member { role, joined_seq: old.joined_seq, delivered, read }
+                    }
+                    _ if fresh > 0 => Member { role, joined_seq: head + 1 + choice % fresh, delivered, read },
+                    _ => Member { role, joined_seq: choice % (head + 1), delivered, read },
+                };
+                (user(name), member)
             };
             ChannelBatch {
                 create: create.then_some(NewChannel { kind: ChannelKind::Group, name: None }),

@@ -1,5 +1,6 @@
 use super::super::LISTED_MEMBERS;
 use super::*;
+use crate::message::Change;
 
 pub async fn an_unknown_channel_is_nothing<B: Backend>() {
     let backend = B::fresh().await;
@@ -151,8 +152,16 @@ pub async fn a_channel_is_read_as_one_picture<B: Backend>() {
         let store = Arc::clone(&store);
         async move {
             for seq in 2..300 {
-                let mut batch = entries(channel, vec![text(channel, seq, "ada")]);
-                if seq % 2 == 0 {
+                let bob = vec![user("bob")];
+                let is_removal = seq % 2 == 0;
+                let change = if is_removal { Change::Removed { members: bob } } else { Change::Added { members: bob } };
+                let entry = Message {
+                    kind: Kind::System,
+                    body: change.to_body(),
+                    ..text(channel, seq, "ada").as_ref().clone()
+                };
+                let mut batch = entries(channel, vec![Arc::new(entry)]);
+                if is_removal {
                     batch.departed.push(user("bob"));
                 } else {
                     batch.members.push((user("bob"), member(seq, seq - 1, seq - 1)));

@@ -15,6 +15,9 @@ impl Sqlite {
 
 #[async_trait]
 impl Backend for Sqlite {
+    const SEES_REPEATED_SENDS: bool = true;
+    const CASES: u32 = 64;
+
     async fn fresh() -> Self {
         Self::on(TempDatabase::new())
     }

@@ -1,13 +1,13 @@
 //! Who is in the channel: making it, and changing its members.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::watermarks::watermarks;
 use super::{Channel, Effects, Loaded};
 use crate::message::{Change, ChannelKind, Kind, Message, Role, Seq, Username};
 use crate::server::events::Event;
 use crate::server::queue::{ChangeTask, CreateTask, Origin};
-use crate::server::store::{ChannelState, Earlier, Member, NewChannel, Refused};
+use crate::server::store::{ChannelState, Earlier, NewChannel, Refused};
 use crate::server::worker::WorkerOptions;
 use crate::server::worker::window::Window;
 use crate::wire::ErrorCode;
@@ -38,25 +38,15 @@ impl Channel {
             let joined = Event::Joined { channel: state.info(channel), joined, joined_seq, origin: Some(origin) };
             return self.say_once_stored([joined], effects);
         }
-        let role = |user: &Username| match kind {
-            ChannelKind::Direct => Role::Owner,
-            ChannelKind::Group if *user == creator => Role::Owner,
-            ChannelKind::Group => Role::Member,
-        };
-        let joined = members
-            .iter()
-            .map(|user| (user.clone(), Member { role: role(user), joined_seq: 1, delivered: 0, read: 0 }))
-            .collect();
         self.loaded = Loaded::Present(ChannelState {
             kind,
             name: name.clone(),
             last_seq: 0,
-            members: joined,
+            members: BTreeMap::new(),
             delivered_by_all: 0,
             read_by_all: 0,
         });
         self.pending.create = Some(NewChannel { kind, name });
-        self.pending.dirty.extend(members.iter().cloned());
         let body = Change::Created { members: members.clone() }.to_body();
         let sender = creator.clone();
         let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
@@ -91,7 +81,7 @@ impl Channel {
             let refused = Refused { sender: by, client_id: id, code: Some(code), at };
             return self.refuse(refused, Event::Refused { origin, code, message }, window);
         }
-        let Loaded::Present(state) = &mut self.loaded else { return false };
+        let Loaded::Present(state) = &self.loaded else { return false };
         let added: Vec<Username> = add.into_iter().filter(|user| !state.members.contains_key(user)).collect();
         let removed: Vec<Username> = remove.into_iter().filter(|user| state.members.contains_key(user)).collect();
         if added.is_empty() && removed.is_empty() {
@@ -101,16 +91,6 @@ impl Channel {
             return self.refuse(refused, said, window);
         }
         let seq = state.last_seq + 1;
-        for user in &added {
-            // Everything before the entry that adds it counts as seen: it was not there.
-            let member = Member { role: Role::Member, joined_seq: seq, delivered: seq - 1, read: seq - 1 };
-            state.members.insert(user.clone(), member);
-        }
-        for user in &removed {
-            state.members.remove(user);
-        }
-        let heir = heir(state);
-        self.pending.dirty.extend(added.iter().chain(&removed).cloned().chain(heir));
         let body = if removed.is_empty() {
             Change::Added { members: added.clone() }.to_body()
         } else {
@@ -211,14 +191,4 @@ fn members_changed(
     origin: Origin,
 ) -> Event {
     Event::MembersChanged { channel, seq, added, removed, by, origin: Some(origin) }
-}
-
-/// A group that its last owner left goes to the member who has been there longest.
-fn heir(state: &mut ChannelState) -> Option<Username> {
-    if state.members.values().any(|member| member.role == Role::Owner) {
-        return None;
-    }
-    let (user, member) = state.members.iter_mut().min_by_key(|(_, member)| member.joined_seq)?;
-    member.role = Role::Owner;
-    Some(user.clone())
 }

@@ -399,7 +399,7 @@ fn tasks() -> impl Strategy<Value = Vec<Task>> {
                 Task::Send(send) => send.id = id,
                 Task::Create(create) => create.id = id,
                 Task::Change(change) => change.id = id,
-                Task::Receipts(_) | Task::Index(_) => {}
+                Task::Receipts(_) | Task::Index(_) | Task::Search(_) => {}
             }
         }
         tasks

@@ -1,0 +1,84 @@
+//! How full the lanes are, as far as can be told.
+//!
+//! AMQP tells how many tasks are ready, at once and exactly. What consumers have in hand this process knows of its own;
+//! of others the management interface tells it, some seconds late, if it is configured.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::super::{Family, Lane, LaneStats, QueueError};
+use super::consumer::Taken;
+use super::{Inner, SHARED, queue_name};
+use crate::message::Millis;
+use crate::server::rabbitmq::management::QueueCounts;
+use crate::server::rabbitmq::process;
+use crate::server::rabbitmq::topology::present::Looker;
+
+pub(super) async fn collect(inner: &Inner) -> Result<Vec<LaneStats>, QueueError> {
+    let counts = match &inner.options.management {
+        // Without it the figures say less; they are not worth failing for.
+        Some(management) => management.queues().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "tasks in the hands of other processes are not counted");
+            HashMap::new()
+        }),
+        None => HashMap::new(),
+    };
+    let mut looker = Looker::new(&inner.options.consuming).await?;
+    let mut lanes = Vec::new();
+    for (family, shards) in
+        [(Family::DbTasks, inner.shards), (Family::IndexTasks, SHARED), (Family::SearchTasks, SHARED)]
+    {
+        for shard in 0..shards {
+            let lane = Lane { family, shard };
+            lanes.push(lane_stats(inner, lane, &mut looker, &counts).await?);
+        }
+        // One queue for all lanes of a family: told at the first.
+        let dead = match family {
+            // A question that can't be read is worth nobody's time.
+            Family::SearchTasks => None,
+            _ => looker.count(&format!("{family}.dead")).await?,
+        };
+        if let Some(first) = lanes.iter_mut().rev().take(usize::from(shards)).last() {
+            first.dead_letters = dead.map_or(0, |count| count.ready);
+        }
+    }
+    Ok(lanes)
+}
+
+async fn lane_stats(
+    inner: &Inner,
+    lane: Lane,
+    looker: &mut Looker<'_>,
+    counts: &HashMap<String, QueueCounts>,
+) -> Result<LaneStats, QueueError> {
+    let mut stats = LaneStats {
+        queue: lane.family.as_str().to_owned(),
+        shard: lane.shard,
+        depth: 0,
+        oldest_ms: None,
+        dead_letters: 0,
+        consumer: None,
+    };
+    if let Some(own) = own(inner, lane)
+        && let Ok((ready, in_hand, oldest)) = own.depth().await
+    {
+        stats.depth = ready + in_hand;
+        stats.oldest_ms = oldest.map(|at| Millis::now().0.saturating_sub(at.0).max(0) as u64);
+        stats.consumer = Some(process());
+        return Ok(stats);
+    }
+    let name = queue_name(lane);
+    let Some(count) = looker.count(&name).await? else { return Ok(stats) };
+    stats.depth = count.ready;
+    if count.consumers > 0 {
+        stats.depth += counts.get(&name).map_or(0, |counts| counts.messages_unacknowledged);
+        stats.consumer = Some("another process".to_owned());
+    }
+    Ok(stats)
+}
+
+fn own(inner: &Inner, lane: Lane) -> Option<Arc<Taken>> {
+    let mut all = inner.taken.lock();
+    all.retain(|_, taken| taken.strong_count() > 0);
+    all.get(&lane)?.upgrade().filter(|taken| taken.is_alive())
+}

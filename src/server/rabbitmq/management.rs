@@ -1,0 +1,127 @@
+//! The broker's management interface, for what AMQP doesn't tell.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::{Client, Method, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Unavailable;
+use crate::config;
+use crate::server::tls;
+
+/// An operator waits for it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How old the numbers of a quorum queue may be: the broker counts them at its `quorum_tick_interval`, 5 s unless it is
+/// configured otherwise.
+pub const COUNTS_LAG: Duration = Duration::from_secs(6);
+
+/// The management interface, as the user of `rabbitmq.url`, for its virtual host.
+#[derive(Clone)]
+pub struct Management {
+    client: Client,
+    base: Url,
+    username: String,
+    password: String,
+    vhost: String,
+}
+
+/// A queue's numbers, up to [`COUNTS_LAG`] old.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct QueueCounts {
+    pub name: String,
+    #[serde(default)]
+    pub messages: u64,
+    #[serde(default)]
+    pub messages_ready: u64,
+    #[serde(default)]
+    pub messages_unacknowledged: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct BoundKey {
+    pub source: String,
+    pub destination: String,
+    pub routing_key: String,
+}
+
+impl Management {
+    /// `None` if none is configured.
+    pub fn new(config: &config::Rabbitmq) -> anyhow::Result<Option<Self>> {
+        if config.management_url.is_empty() {
+            return Ok(None);
+        }
+        let uri: lapin::uri::AMQPUri =
+            config.url.parse().map_err(|reason| anyhow::anyhow!("rabbitmq.url: {reason}"))?;
+        let base: Url = config.management_url.parse().context("rabbitmq.management_url")?;
+        let mut client = Client::builder().timeout(TIMEOUT);
+        if base.scheme() == "https" {
+            let tls = tls::client(&config.ca_file, &config.cert_file, &config.key_file)?;
+            client = client.use_preconfigured_tls((*tls).clone());
+        }
+        let userinfo = uri.authority.userinfo;
+        Ok(Some(Self {
+            client: client.build().context("rabbitmq.management_url")?,
+            base,
+            username: userinfo.username,
+            password: userinfo.password,
+            vhost: uri.vhost,
+        }))
+    }
+
+    /// The numbers of all queues of the virtual host, by name.
+    pub async fn queues(&self) -> Result<HashMap<String, QueueCounts>, Unavailable> {
+        // Totals alone: the rates and histories of each queue cost the broker far more.
+        let query = [("disable_stats", "true"), ("enable_queue_totals", "true")];
+        let queues: Vec<QueueCounts> = self.get(&["queues", &self.vhost], &query).await?;
+        Ok(queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect())
+    }
+
+    /// What is bound to an exchange.
+    pub async fn bindings(&self, exchange: &str) -> Result<Vec<BoundKey>, Unavailable> {
+        self.get(&["exchanges", &self.vhost, exchange, "bindings", "source"], &[]).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Unavailable> {
+        let response = self.send(Method::GET, path, query).await?;
+        response.json().await.map_err(failed)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::Response, Unavailable> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Unavailable("rabbitmq.management_url is no address of a server".into()))?
+            .pop_if_empty()
+            .push("api")
+            .extend(path);
+        let request = self.client.request(method, url).query(query).basic_auth(&self.username, Some(&self.password));
+        let response = request.send().await.map_err(failed)?;
+        response.error_for_status().map_err(failed)
+    }
+}
+
+fn failed(error: reqwest::Error) -> Unavailable {
+    // Somebody may have put a password into the address.
+    Unavailable(format!("rabbitmq.management_url: {}", error.without_url()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+impl Management {
+    /// Makes the virtual host of this configuration.
+    pub(crate) async fn make_vhost(&self) {
+        self.send(Method::PUT, &["vhosts", &self.vhost], &[]).await.unwrap();
+    }
+
+    pub(crate) async fn delete_vhost(&self) {
+        self.send(Method::DELETE, &["vhosts", &self.vhost], &[]).await.unwrap();
+    }
+}

@@ -1,0 +1,221 @@
+//! Brings a broker to a topology, also when the queues of db_tasks have to be others than they are.
+//!
+//! Another number of shards sends channels to other queues, and the arguments of a queue can't be changed. In both cases
+//! a channel's old tasks must be done before a new one is taken, and never may two queues hold tasks of one channel. So:
+//!
+//! 1. The old queues are unbound. Publishes come back from now on, and clients are told to try again.
+//! 2. Workers empty them.
+//! 3. They are deleted, the last one first: what is there always has the numbers 0 … n-1.
+//! 4. The new ones are declared, the first one first, then all are bound.
+//!
+//! Each step may be repeated. Whoever is stopped in between begins again and gets to the same end; so does, with the old
+//! number, whoever wants to go back. Two processes must not do this at once: `aula migrate` holds its lock meanwhile.
+
+use std::time::Duration;
+
+use lapin::options::QueueDeleteOptions;
+use lapin::types::FieldTable;
+use tokio::time::{Instant, sleep};
+
+use super::apply::{TopologyError, bind, declare};
+use super::present::{Count, Looked, Looker};
+use super::{DB_TASKS, Difference, Topology, shard_queue};
+use crate::server::rabbitmq::management::COUNTS_LAG;
+use crate::server::rabbitmq::management::Management;
+use crate::server::rabbitmq::{Link, Unavailable};
+
+/// The pause between two looks at queues that are being emptied.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Without the management interface: publishes that were routed before their queue was unbound have arrived by then.
+const SETTLED: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone)]
+pub struct ReplaceOptions {
+    /// For the old queues to become empty.
+    pub deadline: Duration,
+}
+
+/// What a migration is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Tasks for the old queues are refused from now on.
+    Refusing {
+        shards: u16,
+    },
+    /// A queue that is not empty yet. `ready` tasks wait; `unacknowledged` are in a worker's hands, `None` if that can't
+    /// be seen; `consumers` could hold some.
+    Waiting {
+        queue: String,
+        ready: u64,
+        unacknowledged: Option<u64>,
+        consumers: u64,
+    },
+    Deleted {
+        queue: String,
+    },
+    /// Tasks are taken again.
+    Accepting {
+        shards: u16,
+    },
+}
+
+/// Makes the broker's topology this one. Idempotent.
+///
+/// Errors: [`TopologyError::Differs`] if something other than the queues of db_tasks is there and differs;
+/// [`TopologyError::NotEmpty`] if these have not become empty in time: then tasks are refused until this is called
+/// again, with the same or with the old number of shards.
+pub async fn migrate(
+    link: &Link,
+    topology: &Topology,
+    management: Option<&Management>,
+    options: &ReplaceOptions,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), TopologyError> {
+    // What is not sharded first: dead letters of the old queues have somewhere to go.
+    let mut rest = topology.clone();
+    rest.queues.retain(|queue| super::shard_of(&queue.name).is_none());
+    declare(link, &rest).await?;
+    let mut looker = Looker::new(link).await?;
+    let present = present_shards(&mut looker).await?;
+    if present > 0 && !is_as_it_should_be(&mut looker, topology, present).await? {
+        unbind(&looker, present, management).await?;
+        progress(Progress::Refusing { shards: present });
+        until_empty(&mut looker, present, management, options, progress).await?;
+        for shard in (0..present).rev() {
+            let queue = shard_queue(shard);
+            // They are empty and unbound; quorum queues don't know "delete if empty".
+            looker.channel().queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
+            progress(Progress::Deleted { queue });
+        }
+    }
+    for queue in topology.shard_queues() {
+        if let Looked::Different(what) = looker.declare_queue(queue).await? {
+            return Err(TopologyError::Differs(vec![Difference { name: format!("queue {}", queue.name), what }]));
+        }
+    }
+    for queue in topology.shard_queues() {
+        for binding in &queue.bindings {
+            bind(looker.channel(), queue, &binding.exchange, &binding.key).await?;
+        }
+    }
+    progress(Progress::Accepting { shards: topology.shards });
+    Ok(())
+}
+
+/// The number of shards that the broker has queues for.
+pub async fn present_shards(looker: &mut Looker<'_>) -> Result<u16, Unavailable> {
+    let mut shards = 0;
+    while looker.count(&shard_queue(shards)).await?.is_some() {
+        shards += 1;
+    }
+    Ok(shards)
+}
+
+async fn is_as_it_should_be(looker: &mut Looker<'_>, topology: &Topology, present: u16) -> Result<bool, Unavailable> {
+    if present != topology.shards {
+        return Ok(false);
+    }
+    for queue in topology.shard_queues() {
+        if looker.queue(queue).await? != Looked::AsItShouldBe {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Removes every way to the old queues that is known.
+async fn unbind(looker: &Looker<'_>, present: u16, management: Option<&Management>) -> Result<(), Unavailable> {
+    let mut keys: Vec<(String, String)> =
+        (0..present).map(|shard| (shard_queue(shard), format!("{present}.{shard}"))).collect();
+    if let Some(management) = management {
+        // Also those that somebody made by hand.
+        let bound = management.bindings(DB_TASKS).await?;
+        keys.extend(bound.into_iter().map(|bound| (bound.destination, bound.routing_key)));
+    }
+    for (queue, key) in keys {
+        // What is not bound is no error.
+        let unbound = looker.channel().queue_unbind(
+            queue.as_str().into(),
+            DB_TASKS.into(),
+            key.as_str().into(),
+            FieldTable::default(),
+        );
+        unbound.await?;
+    }
+    Ok(())
+}
+
+/// Until no task waits in the old queues and none is in a worker's hands.
+async fn until_empty(
+    looker: &mut Looker<'_>,
+    present: u16,
+    management: Option<&Management>,
+    options: &ReplaceOptions,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), TopologyError> {
+    let begun = Instant::now();
+    let settled = if management.is_some() { COUNTS_LAG } else { SETTLED };
+    let mut told = None;
+    loop {
+        let full = first_not_empty(looker, present, management, begun.elapsed() >= settled).await?;
+        // Nothing comes any more, but what came last may not have been counted when we looked.
+        let Some(waiting) = full else { return Ok(()) };
+        if begun.elapsed() >= options.deadline {
+            return Err(TopologyError::NotEmpty(how_to_go_on(&waiting, present, options)));
+        }
+        if told.as_ref() != Some(&waiting) {
+            progress(waiting.clone());
+            told = Some(waiting);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// AMQP tells how many tasks are ready, and of a queue without consumers that is all. What consumers have in hand is
+/// told by the management interface alone, some seconds late.
+async fn first_not_empty(
+    looker: &mut Looker<'_>,
+    present: u16,
+    management: Option<&Management>,
+    is_settled: bool,
+) -> Result<Option<Progress>, Unavailable> {
+    // Asked first: with the counts that follow, an old zero alone doesn't pass for empty.
+    let counts = match management {
+        Some(management) => Some(management.queues().await?),
+        None => None,
+    };
+    for shard in 0..present {
+        let queue = shard_queue(shard);
+        let Some(Count { ready, consumers }) = looker.count(&queue).await? else { continue };
+        let counted = counts.as_ref().and_then(|counts| counts.get(&queue));
+        let is_empty = match counted {
+            Some(counted) => counted.messages == 0 && counted.messages_unacknowledged == 0,
+            None => consumers == 0,
+        };
+        if ready > 0 || !is_empty || !is_settled {
+            let unacknowledged = counted.map(|counted| counted.messages_unacknowledged);
+            return Ok(Some(Progress::Waiting { queue, ready, unacknowledged, consumers }));
+        }
+    }
+    Ok(None)
+}
+
+fn how_to_go_on(waiting: &Progress, present: u16, options: &ReplaceOptions) -> String {
+    let Progress::Waiting { queue, ready, unacknowledged, consumers } = waiting else { return String::new() };
+    let state = match (*ready, *unacknowledged, *consumers) {
+        (0, None, _) => format!(
+            "{queue} is empty, but its {consumers} consumers may have tasks in hand, which only the management \
+             interface could tell: set rabbitmq.management_url, or stop the workers"
+        ),
+        (_, _, 0) => format!("{queue} holds {ready} tasks and nobody consumes it: start the workers"),
+        (_, unacknowledged, _) => {
+            let in_hand = unacknowledged.map_or_else(|| "some".to_owned(), |number| number.to_string());
+            format!("{queue} holds {ready} tasks that wait and {in_hand} in the workers' hands: give them more time")
+        }
+    };
+    format!(
+        "after {} s {state}. Then run `aula migrate` again; or set queue.shards to {present} and what belongs to it back \
+         and run it, to leave everything as it was. Until then sends are refused as unavailable",
+        options.deadline.as_secs()
+    )
+}

@@ -1,0 +1,134 @@
+//! Reading the log.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::rows::{BUCKET, MessageRow, bigint, bucket, message, seq};
+use super::{Inner, StoreError};
+use crate::message::{ChannelId, Message, Seq};
+use crate::server::store::Page;
+
+impl Inner {
+    pub(super) async fn messages(&self, id: ChannelId, page: Page, limit: usize) -> Result<Vec<Message>, StoreError> {
+        match page {
+            _ if limit == 0 => Ok(Vec::new()),
+            Page::After(seq) => self.messages_after(id, seq, limit).await,
+            Page::Before(seq) => self.messages_before(id, seq, limit).await,
+        }
+    }
+
+    pub(super) async fn messages_after(
+        &self,
+        id: ChannelId,
+        mut after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError> {
+        let mut found = Vec::new();
+        while found.len() < limit && after < bigint(Seq::MAX) as Seq {
+            let bucket = bucket(after + 1);
+            let asked = one_more(limit - found.len());
+            let values = (id.0, bigint(bucket), bigint(after), asked);
+            let rows: Vec<MessageRow> = self.rows(&self.statements.messages_after, values).await?;
+            let Some(last) = rows.last() else { break };
+            after = seq(last.0)?;
+            let was_cut = rows.len() >= asked as usize;
+            for row in rows {
+                take_in(&mut found, message(id, row)?);
+            }
+            if !was_cut && after % BUCKET != BUCKET - 1 {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn messages_before(&self, id: ChannelId, mut before: Seq, limit: usize) -> Result<Vec<Message>, StoreError> {
+        let mut found = Vec::new();
+        // A bound within the log finds something in its bucket. Else the head says where the log ends: its bucket has
+        // all that came after it, too, but for what is being written this very moment.
+        let mut asked_for_head = false;
+        while found.len() < limit && before > 1 {
+            let mut newest = bucket(before - 1);
+            let asked = one_more(limit - found.len());
+            let rows: Vec<MessageRow> = if bigint(before) == i64::MAX {
+                Vec::new()
+            } else {
+                let values = (id.0, bigint(newest), bigint(before), asked);
+                self.rows(&self.statements.messages_before, values).await?
+            };
+            if rows.is_empty() {
+                // In the first bucket there is nothing below; and below a bucket that had something, none is empty.
+                if newest == 0 || asked_for_head || !found.is_empty() {
+                    break;
+                }
+                asked_for_head = true;
+                let Some(head) = self.read_head(id).await? else { break };
+                newest = newest.min(bucket(head.last_seq));
+                before = before.min((newest + 1) * BUCKET);
+                continue;
+            }
+            let was_cut = rows.len() >= asked as usize;
+            for row in rows {
+                before = seq(row.0)?;
+                take_in(&mut found, message(id, row)?);
+            }
+            if !was_cut {
+                before = newest * BUCKET;
+            }
+        }
+        found.truncate(limit);
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The ids of the stored entries from `first` to `last`.
+    pub(super) async fn ids_between(
+        &self,
+        id: ChannelId,
+        first: Seq,
+        last: Seq,
+    ) -> Result<HashMap<Seq, Uuid>, StoreError> {
+        let mut ids = HashMap::new();
+        for bucket in bucket(first)..=bucket(last) {
+            let values = (id.0, bigint(bucket), bigint(first), bigint(last));
+            let rows: Vec<(i64, Uuid)> = self.rows(&self.statements.ids_between, values).await?;
+            for (stored, new) in rows {
+                let seq = seq(stored)?;
+                let known = ids.entry(seq).or_insert(new);
+                if *known != new {
+                    report_two(id, seq);
+                    *known = new.min(*known);
+                }
+            }
+        }
+        Ok(ids)
+    }
+}
+
+/// Of two rows with one seq, everyone takes the one with the smaller id.
+fn take_in(found: &mut Vec<Message>, new: Message) {
+    match found.last_mut() {
+        Some(last) if last.seq == new.seq => {
+            if last.id != new.id {
+                report_two(new.channel, new.seq);
+            }
+            if new.id < last.id {
+                *last = new;
+            }
+        }
+        _ => found.push(new),
+    }
+}
+
+fn report_two(channel: ChannelId, seq: Seq) {
+    metrics::counter!("aula_store_split_seqs_total").increment(1);
+    tracing::error!(%channel, seq, "two entries have one seq: two owners have written");
+}
+
+/// Rows to ask for: two rows of one seq count as one, so the last entry of a page shows only with the next row that it
+/// is the only one.
+fn one_more(limit: usize) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1)
+}
