@@ -142,10 +142,23 @@ async fn consume(queue: &dyn TaskQueue, lane: Lane) -> Box<dyn Consumer> {
 
 /// A backend may hand over an empty lane only with its first task: then there is one for that, which leaves no trace.
 async fn consume_with(queue: &dyn TaskQueue, lane: Lane, prefetch: usize) -> Box<dyn Consumer> {
+    // What an earlier consumer had in hand counts again when that has gone.
+    let free = async {
+        loop {
+            let stats = stats_of(queue, lane).await;
+            if stats.consumer.is_none() {
+                return stats;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let is_empty = timeout(PATIENCE, free).await.unwrap().depth == 0;
     let mut consume = queue.consume(lane, prefetch);
-    if let Ok(consumer) = timeout(A_MOMENT, &mut consume).await {
+    let patience = if is_empty { A_MOMENT } else { PATIENCE };
+    if let Ok(consumer) = timeout(patience, &mut consume).await {
         return consumer.unwrap();
     }
+    assert!(is_empty, "a lane that nobody has is there to be taken");
     const FIRST: &str = "the first task of an empty lane";
     let consume_first = async {
         let mut consumer = consume.await.unwrap();

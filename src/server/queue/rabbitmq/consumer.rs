@@ -110,12 +110,8 @@ async fn subscribe(channel: &Channel, lane: Lane, prefetch: usize) -> Result<lap
         // Its failure must be heard of.
         nowait: false,
     };
-    let mut arguments = FieldTable::default();
-    // Cancel it when its queue is deleted. Otherwise the broker (3.10) subscribes it again if a queue of that name is back
-    // soon enough, and drops what the new queue delivers: it counts from 1 again, so it seems to have come before.
-    arguments.insert("x-cancel-on-ha-failover".into(), AMQPValue::Boolean(true));
     let tag = process().chars().take(200).collect::<String>();
-    Ok(channel.basic_consume(queue_name(lane).into(), tag.into(), options, arguments).await?)
+    Ok(channel.basic_consume(queue_name(lane).into(), tag.into(), options, FieldTable::default()).await?)
 }
 
 async fn within<T>(call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, QueueError> {

@@ -44,7 +44,7 @@ async fn a_broker_that_is_not_there_is_named_without_the_password() {
     assert!(!refused.contains("secret"), "{refused}");
     proxy.accept(false);
     assert!(Link::open(&config, "test").await.is_err());
-    config.url = "amqp:/nonsense".into();
+    config.url = "http://nonsense".into();
     assert!(Link::open(&config, "test").await.err().unwrap().to_string().contains("rabbitmq.url"));
 }
 

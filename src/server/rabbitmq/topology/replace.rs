@@ -6,7 +6,7 @@
 //! 1. The old queues are unbound. Publishes come back from now on, and clients are told to try again.
 //! 2. Workers empty them.
 //! 3. They are deleted, the last one first: what is there always has the numbers 0 … n-1.
-//! 4. The new ones are declared, the first one first, then all are bound.
+//! 4. After a pause the new ones are declared, the first one first, then all are bound.
 //!
 //! Each step may be repeated. Whoever is stopped in between begins again and gets to the same end; so does, with the old
 //! number, whoever wants to go back. Two processes must not do this at once: `aula migrate` holds its lock meanwhile.
@@ -28,6 +28,10 @@ use crate::server::rabbitmq::{Link, Unavailable};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Without the management interface: publishes that were routed before their queue was unbound have arrived by then.
 const SETTLED: Duration = Duration::from_secs(2);
+/// Between the deletion of a queue and the declaration of one of that name. A broker (seen with 3.10) that finds the name
+/// again while it tells consumers of the deletion subscribes them to the new queue instead of cancelling them, and then
+/// drops what that delivers: it counts from the beginning, and seems to have come before. The lane would stand still.
+const CANCELLED: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 pub struct ReplaceOptions {
@@ -87,6 +91,7 @@ pub async fn migrate(
             looker.channel().queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
             progress(Progress::Deleted { queue });
         }
+        sleep(CANCELLED).await;
     }
     for queue in topology.shard_queues() {
         if let Looked::Different(what) = looker.declare_queue(queue).await? {
