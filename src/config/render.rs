@@ -59,7 +59,9 @@ impl Loaded {
 
 /// What is printed must be fit to be shown to others.
 const HIDDEN: &str = "********";
-const SECRETS: [(&str, fn(&str) -> String); 4] = [
+/// Of a value, without what must not be seen.
+type Hide = fn(&str) -> String;
+const SECRETS: [(&str, Hide); 4] = [
     ("/cassandra/password", hide),
     ("/elasticsearch/password", hide),
     ("/rabbitmq/url", hide_password),

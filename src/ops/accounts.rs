@@ -173,7 +173,54 @@ pub(super) fn first_line(input: &mut dyn BufRead) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::aula;
     use super::*;
+    use crate::server::cassandra::testing;
+
+    #[test]
+    fn users_and_tokens_of_a_distributed_deployment() {
+        let cassandra = testing::configured();
+        let gateway = || async { testing::connect().await };
+        let _keyspace = runtime().unwrap().block_on(gateway());
+        let folder = tempfile::tempdir().unwrap();
+        let (file, keys) = (folder.path().join("aula.yaml"), folder.path().join("keys.json"));
+        let text = format!(
+            "store: {{backend: cassandra}}\nqueue: {{backend: rabbitmq}}\nsearch: {{backend: elasticsearch}}\n\
+             cassandra: {{contact_points: [\"{}\"], keyspace: {}}}\nauth: {{keys_file: {}}}\n",
+            cassandra.contact_points[0],
+            cassandra.keyspace,
+            keys.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let data = folder.path().join("data");
+        let file = file.display().to_string();
+        let run = |words: &[&str]| aula(&data, &[words, &["--config", &file]].concat());
+        let name = testing::unique("ada");
+
+        run(&["user", "add", &name, "--generate"]).unwrap();
+        assert!(run(&["user", "add", &name, "--generate"]).unwrap_err().to_string().contains("already"));
+        assert!(run(&["user", "list", "--prefix", &name]).unwrap().1.contains(&name));
+        assert!(!data.exists() && !keys.exists(), "no file is made for it");
+
+        let refused = run(&["token", "mint", &name]).unwrap_err();
+        assert!(format!("{refused:#}").contains("no signing keys"), "{refused:#}");
+        let made = SigningKeys::open(&keys).unwrap();
+        let refused = run(&["token", "mint", &name]).unwrap_err();
+        assert!(format!("{refused:#}").contains("aula serve"), "{refused:#}");
+        let agreed = async { agreement::agree(&gateway().await, &made, &keys).await };
+        runtime().unwrap().block_on(agreed).unwrap();
+
+        let (_, token) = run(&["token", "mint", &name]).unwrap();
+        assert_eq!(run(&["token", "check", token.trim()]).unwrap().0, Exit::Done);
+        run(&["user", "disable", &name]).unwrap();
+        assert_eq!(run(&["token", "check", token.trim()]).unwrap().0, Exit::Failed);
+
+        // Keys that no gateway has.
+        std::fs::remove_file(&keys).unwrap();
+        SigningKeys::open(&keys).unwrap();
+        let refused = run(&["token", "check", token.trim()]).unwrap_err();
+        assert!(format!("{refused:#}").contains("copy "), "{refused:#}");
+    }
 
     #[test]
     fn a_line_ends_where_it_ends() {

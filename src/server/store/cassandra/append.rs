@@ -55,7 +55,7 @@ impl Inner {
         self.finish(&plan).await
     }
 
-    async fn begin_channel(&self, plan: &Plan<'_>) -> Result<(), StoreError> {
+    pub(super) async fn begin_channel(&self, plan: &Plan<'_>) -> Result<(), StoreError> {
         let Some(create) = plan.batch.create.as_ref().filter(|_| plan.makes_channel()) else { return Ok(()) };
         let name = create.name.as_deref().map_or(MaybeUnset::Unset, MaybeUnset::Set);
         let at = plan.batch.entries.first().map_or(CqlTimestamp(0), |entry| moment(entry.at));
@@ -64,7 +64,7 @@ impl Inner {
     }
 
     /// One mutation after the other, so that what is stored is always a prefix.
-    async fn write_entries(&self, entries: &[Arc<Message>]) -> Result<(), StoreError> {
+    pub(super) async fn write_entries(&self, entries: &[Arc<Message>]) -> Result<(), StoreError> {
         let mut rest = entries;
         while !rest.is_empty() {
             let (part, later) = rest.split_at(first_part(rest));
@@ -107,7 +107,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn write_lists(&self, plan: &Plan<'_>) -> Result<(), StoreError> {
+    pub(super) async fn write_lists(&self, plan: &Plan<'_>) -> Result<(), StoreError> {
         let (id, timestamp) = (plan.batch.channel.0, bigint(plan.new_head().last_seq));
         let comes = |(user, member): &(Username, Member)| {
             let values = (user.as_str().to_owned(), id, bigint(member.joined_seq), timestamp);

@@ -1,5 +1,7 @@
 //! The channels of a user.
 
+use std::cmp::Reverse;
+
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
@@ -41,7 +43,7 @@ impl Inner {
         let found: Vec<Option<Membership>> =
             stream::iter(memberships).buffer_unordered(CONCURRENCY).try_collect().await?;
         let mut found: Vec<Membership> = found.into_iter().flatten().collect();
-        found.sort_unstable_by(|a, b| (b.last_at, b.channel.id).cmp(&(a.last_at, a.channel.id)));
+        found.sort_unstable_by_key(|membership| Reverse((membership.last_at, membership.channel.id)));
         Ok(found)
     }
 

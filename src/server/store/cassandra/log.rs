@@ -30,12 +30,11 @@ impl Inner {
             let asked = one_more(limit - found.len());
             let values = (id.0, bigint(bucket), bigint(after), asked);
             let rows: Vec<MessageRow> = self.rows(&self.statements.messages_after, values).await?;
-            let Some(last) = rows.last() else { break };
-            after = seq(last.0)?;
-            let was_cut = rows.len() >= asked as usize;
-            for row in rows {
-                take_in(&mut found, message(id, row)?);
+            if rows.is_empty() {
+                break;
             }
+            let was_cut = rows.len() >= asked as usize;
+            after = take_page(&mut found, id, rows, was_cut, limit)?;
             if !was_cut && after % BUCKET != BUCKET - 1 {
                 break;
             }
@@ -70,10 +69,7 @@ impl Inner {
                 continue;
             }
             let was_cut = rows.len() >= asked as usize;
-            for row in rows {
-                before = seq(row.0)?;
-                take_in(&mut found, message(id, row)?);
-            }
+            before = take_page(&mut found, id, rows, was_cut, limit)?;
             if !was_cut {
                 before = newest * BUCKET;
             }
@@ -105,6 +101,25 @@ impl Inner {
         }
         Ok(ids)
     }
+}
+
+/// Takes in what a query brought; the seq to go on from. If it was cut, there may be another row of the last seq: one
+/// that came alone is left for the next query, unless it is one more than is wanted.
+fn take_page(
+    found: &mut Vec<Message>,
+    id: ChannelId,
+    rows: Vec<MessageRow>,
+    was_cut: bool,
+    limit: usize,
+) -> Result<Seq, StoreError> {
+    let came_alone = matches!(&rows[..], [.., former, last] if former.0 != last.0);
+    for row in rows {
+        take_in(found, message(id, row)?);
+    }
+    if was_cut && came_alone && found.len() <= limit {
+        found.pop();
+    }
+    Ok(found.last().map_or(0, |last| last.seq))
 }
 
 /// Of two rows with one seq, everyone takes the one with the smaller id.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::partition::Picture;
+use super::partition::{Picture, READINGS, changes_too_fast};
 use super::plan::Plan;
 use super::{Inner, StoreError};
 use crate::message::{ChannelId, Message, Seq, Username};
@@ -15,7 +15,7 @@ const CHUNK: usize = 1_000;
 impl Inner {
     /// The channel as an owner goes on from it: all entries that are in the log are taken in, and complete.
     pub(super) async fn load(&self, id: ChannelId) -> Result<Option<ChannelState>, StoreError> {
-        loop {
+        for _ in 0..READINGS {
             let Some(picture) = self.picture(id).await? else { return Ok(None) };
             let head = picture.head;
             if let Some(head) = head {
@@ -27,12 +27,18 @@ impl Inner {
             if above.is_empty() {
                 return Ok(head.is_some().then(|| picture.state()));
             }
-            self.complete(id, picture, above).await?;
+            let is_all = above.len() < CHUNK;
+            let state = self.complete(id, picture, above).await?;
+            // Not read once more: beside an owner that is at work there would always be something new.
+            if is_all {
+                return Ok(Some(state));
+            }
         }
+        Err(changes_too_fast())
     }
 
     /// Does for entries that are in the log what was to be done after they were written there.
-    async fn complete(&self, id: ChannelId, picture: Picture, above: Vec<Message>) -> Result<(), StoreError> {
+    async fn complete(&self, id: ChannelId, picture: Picture, above: Vec<Message>) -> Result<ChannelState, StoreError> {
         let head = picture.head;
         let mut state = picture.state();
         let create = head.is_none().then(|| NewChannel { kind: state.kind, name: state.name.clone() });
@@ -45,8 +51,8 @@ impl Inner {
         metrics::counter!("aula_store_repaired_total").increment(above.len() as u64);
         let (mut members, mut departed) = (Vec::new(), Vec::new());
         for user in concerned {
-            match state.members.remove(&user) {
-                Some(member) => members.push((user, member)),
+            match state.members.get(&user) {
+                Some(member) => members.push((user, member.clone())),
                 None => departed.push(user),
             }
         }
@@ -62,7 +68,8 @@ impl Inner {
         };
         let Some(plan) = Plan::of(&batch, head) else { return Err(StoreError::Conflict(id)) };
         self.note_sends(id, plan.fresh.iter().map(Arc::as_ref)).await?;
-        self.finish(&plan).await
+        self.finish(&plan).await?;
+        Ok(state)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A corner of a store that others use, too: the contract's users and channels under names of their own.
 
-use super::super::{Known, Membership};
+use super::super::Membership;
 use super::*;
 use crate::message::Change;
 use crate::wire::frame::ChannelInfo;
@@ -106,11 +106,6 @@ impl Store for Renamed {
         let listed = self.inner.channels_of(&self.corner.name(user), offset, limit).await?;
         let back = |listed: Membership| Membership { channel: self.corner.info(listed.channel.clone()), ..listed };
         Ok(listed.into_iter().map(back).collect())
-    }
-
-    async fn channels_known(&self, user: &Username, known: &dyn Known) -> Result<Vec<Membership>, StoreError> {
-        let _ = (user, known);
-        unimplemented!("the contract does not ask for it")
     }
 
     async fn memberships(&self, user: &Username) -> Result<Vec<ChannelId>, StoreError> {
