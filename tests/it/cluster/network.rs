@@ -94,12 +94,12 @@ async fn one_gateway_loses_its_broker() {
         tokio::task::block_in_place(|| cluster.gateways.push(second.start()));
         let [whole, cut_off] = [0, 1].map(|index| cluster.gateways[index].addr());
         let http = Http::new(whole);
-        let (ada_token, bob_token) = (http.new_user("ada").await, http.new_user("bob").await);
-        let ada = Client::connect(whole, "ada", &ada_token, Encoding::Json).await;
-        let bob = Client::connect(cut_off, "bob", &bob_token, Encoding::Json).await;
-        let ada_too = Client::connect(cut_off, "ada", &ada_token, Encoding::Msgpack).await;
-        let channel = ada.create_direct("bob").await;
-        for client in [&bob, &ada_too] {
+        let (ann_token, ben_token) = (http.new_user("ann").await, http.new_user("ben").await);
+        let ann = Client::connect(whole, "ann", &ann_token, Encoding::Json).await;
+        let ben = Client::connect(cut_off, "ben", &ben_token, Encoding::Json).await;
+        let ann_too = Client::connect(cut_off, "ann", &ann_token, Encoding::Msgpack).await;
+        let channel = ann.create_direct("ben").await;
+        for client in [&ben, &ann_too] {
             client.wait_for(|frame| frame["op"] == "channel_created").await;
         }
         let mut trial = Trial::on(cluster).await;
@@ -113,28 +113,28 @@ async fn one_gateway_loses_its_broker() {
             }
             let mut last = String::new();
             for number in 0..20 {
-                let (client_id, reply) = ada.send(&channel, &format!("{number}, silent: {silent}")).await;
+                let (client_id, reply) = ann.send(&channel, &format!("{number}, silent: {silent}")).await;
                 assert_eq!(reply["status"], "accepted", "{reply}");
                 last = client_id;
                 trial.go_on(Duration::from_millis(if silent { 300 } else { 100 })).await;
             }
-            let status = ada.wait_for(|frame| is_status(frame, "persisted") && frame["client_id"] == *last).await;
+            let status = ann.wait_for(|frame| is_status(frame, "persisted") && frame["client_id"] == *last).await;
             let seq = status["seq"].as_u64().unwrap();
-            ada.post(json!({"op": "read", "channel": channel, "seq": seq})).await.unwrap();
+            ann.post(json!({"op": "read", "channel": channel, "seq": seq})).await.unwrap();
             // Who is cut off is told so, and may try again.
             let id = uuid::Uuid::now_v7().to_string();
-            let reply = bob.try_request(send_request(&channel, "from afar", &id, false)).await;
+            let reply = ben.try_request(send_request(&channel, "from afar", &id, false)).await;
             if let Some(reply) = reply {
                 assert!(reply["status"] == "accepted" || reply["retry"] == true, "{reply}");
             }
             cable.heal();
             // Everything comes, in its order.
-            bob.wait_for(|frame| frame["op"] == "message" && frame["seq"] == seq).await;
-            ada_too.wait_for(|frame| frame["op"] == "message" && frame["seq"] == seq).await;
-            ada_too.wait_for(|frame| is_status(frame, "persisted") && frame["client_id"] == *last).await;
+            ben.wait_for(|frame| frame["op"] == "message" && frame["seq"] == seq).await;
+            ann_too.wait_for(|frame| frame["op"] == "message" && frame["seq"] == seq).await;
+            ann_too.wait_for(|frame| is_status(frame, "persisted") && frame["client_id"] == *last).await;
             let repeated = async {
                 loop {
-                    let reply = bob.send_with(&channel, "from afar", &id, true).await;
+                    let reply = ben.send_with(&channel, "from afar", &id, true).await;
                     if reply["status"] == "accepted" {
                         break;
                     }
@@ -142,15 +142,15 @@ async fn one_gateway_loses_its_broker() {
                 }
             };
             tokio::time::timeout(Duration::from_secs(20), repeated).await.expect("it can be sent again");
-            for client in [&ada, &bob] {
+            for client in [&ann, &ben] {
                 client.wait_for(|frame| frame["op"] == "message" && frame["client_id"] == *id).await;
             }
-            bob.post(json!({"op": "read", "channel": channel, "seq": seq})).await.unwrap();
-            for client in [&ada, &ada_too, &bob] {
+            ben.post(json!({"op": "read", "channel": channel, "seq": seq})).await.unwrap();
+            for client in [&ann, &ann_too, &ben] {
                 client.wait_for(|frame| is_status(frame, "read") && frame["seq"] == seq).await;
             }
         }
-        for client in [&ada, &bob, &ada_too] {
+        for client in [&ann, &ben, &ann_too] {
             assert!(client.close_reason().is_none(), "{} was disconnected", client.username);
             let seqs: Vec<u64> = client
                 .received()

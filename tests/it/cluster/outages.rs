@@ -22,8 +22,8 @@ const IMPATIENT: [(&str, &str); 2] = [("AULA_RABBITMQ_HEARTBEAT", "2s"), ("AULA_
 
 struct Outage {
     trial: Trial,
-    ada: Client,
-    bob: Client,
+    ann: Client,
+    ben: Client,
     channel: String,
     // After the trial, whose namespace is on it.
     breakable: Breakable,
@@ -34,13 +34,13 @@ impl Outage {
         let namespace = tokio::task::block_in_place(|| Namespace::new(&breakable.servers));
         let trial = Trial::start(namespace, &IMPATIENT).await;
         let [one, other] = [0, 1].map(|index| trial.cluster.gateways[index].addr());
-        let (ada, bob) = (Http::new(one).new_user("ann").await, Http::new(other).new_user("ben").await);
-        let ada = Client::connect(one, "ann", &ada, Encoding::Json).await;
-        let bob = Client::connect(other, "ben", &bob, Encoding::Msgpack).await;
-        let channel = ada.create_direct("ben").await;
-        bob.wait_for(|frame| frame["op"] == "channel_created").await;
-        ada.send_persisted(&channel, "before the outage").await;
-        Self { trial, ada, bob, channel, breakable }
+        let (ann, ben) = (Http::new(one).new_user("ann").await, Http::new(other).new_user("ben").await);
+        let ann = Client::connect(one, "ann", &ann, Encoding::Json).await;
+        let ben = Client::connect(other, "ben", &ben, Encoding::Msgpack).await;
+        let channel = ann.create_direct("ben").await;
+        ben.wait_for(|frame| frame["op"] == "channel_created").await;
+        ann.send_persisted(&channel, "before the outage").await;
+        Self { trial, ann, ben, channel, breakable }
     }
 
     /// Ends the server while the load runs, and calls `meanwhile` until the time is over.
@@ -65,11 +65,11 @@ impl Outage {
         let persisted = async {
             let mut retry = false;
             loop {
-                let mark = self.ada.mark();
-                let reply = self.ada.send_with(&self.channel, "after the outage", &id, retry).await;
+                let mark = self.ann.mark();
+                let reply = self.ann.send_with(&self.channel, "after the outage", &id, retry).await;
                 retry = true;
                 if reply["status"] == "accepted" {
-                    self.ada
+                    self.ann
                         .wait_for_after(mark.saturating_sub(1), |frame| {
                             is_status(frame, "persisted") && frame["client_id"] == *id
                         })
@@ -85,7 +85,7 @@ impl Outage {
     }
 
     async fn end(self, what: &str) {
-        for client in [&self.ada, &self.bob] {
+        for client in [&self.ann, &self.ben] {
             assert!(
                 client.close_reason().is_none(),
                 "{} was disconnected: {:?}",
@@ -104,10 +104,10 @@ async fn rabbitmq_stops_and_starts() {
         for kill in [false, true] {
             outage
                 .without("rabbitmq", kill, async |outage, _| {
-                    let (_, reply) = outage.ada.send(&outage.channel, "is anybody there").await;
+                    let (_, reply) = outage.ann.send(&outage.channel, "is anybody there").await;
                     // Refused, and said when to come back; what is kept is not lost.
                     assert!(reply["status"] == "accepted" || reply["retry"] == true, "{reply}");
-                    let history = outage.bob.request(json!({"op": "history", "channel": outage.channel})).await;
+                    let history = outage.ben.request(json!({"op": "history", "channel": outage.channel})).await;
                     assert_eq!(history["op"], "ok", "reading needs no broker: {history}");
                 })
                 .await;
@@ -125,16 +125,16 @@ async fn elasticsearch_stops_and_starts() {
         let search = |word: &str| json!({"op": "search", "query": word});
         outage
             .without("elasticsearch", false, async |outage, round| {
-                let reply = outage.ada.request(search("outage")).await;
+                let reply = outage.ann.request(search("outage")).await;
                 assert_eq!((&reply["op"], &reply["code"]), (&json!("error"), &json!("unavailable")), "{reply}");
                 // Everything else goes on.
-                outage.ada.send_persisted(&outage.channel, &format!("unsearchable{round}")).await;
+                outage.ann.send_persisted(&outage.channel, &format!("unsearchable{round}")).await;
             })
             .await;
         let back = Instant::now();
         for word in ["unsearchable0", "unsearchable1"] {
             loop {
-                let reply = outage.bob.request(search(word)).await;
+                let reply = outage.ben.request(search(word)).await;
                 if reply["hits"].as_array().is_some_and(|hits| hits.len() == 1) {
                     break;
                 }
@@ -158,15 +158,15 @@ async fn cassandra_stops_and_starts() {
             outage
                 .without("cassandra", kill, async |outage, round| {
                     let body = format!("live {round} (killed: {kill})");
-                    let (client_id, reply) = outage.ada.send(&outage.channel, &body).await;
+                    let (client_id, reply) = outage.ann.send(&outage.channel, &body).await;
                     assert_eq!(reply["status"], "accepted", "{reply}");
-                    for client in [&outage.bob, &outage.ada] {
+                    for client in [&outage.ben, &outage.ann] {
                         client.wait_for(|frame| frame["op"] == "message" && frame["body"] == *body).await;
                     }
                     let is_persisted =
                         |frame: &Value| is_status(frame, "persisted") && frame["client_id"] == *client_id;
                     if round > 1 {
-                        let early = outage.ada.received().into_iter().find(|frame| is_persisted(frame));
+                        let early = outage.ann.received().into_iter().find(|frame| is_persisted(frame));
                         assert!(early.is_none(), "persisted without a database: {early:?}");
                     }
                     sent.push(client_id);
@@ -176,7 +176,7 @@ async fn cassandra_stops_and_starts() {
             println!("persisted again {:?} after Cassandra was ready (killed: {kill})", outage.recovered().await);
             for client_id in sent {
                 let is_persisted = |frame: &Value| is_status(frame, "persisted") && frame["client_id"] == *client_id;
-                outage.ada.wait_for(is_persisted).await;
+                outage.ann.wait_for(is_persisted).await;
             }
         }
         outage.end("Cassandra stopped and killed").await;
@@ -195,7 +195,7 @@ async fn one_node_of_three_is_lost() {
             outage
                 .without(node, kill, async |outage, round| {
                     let begun = Instant::now();
-                    outage.ada.send_persisted(&outage.channel, &format!("at quorum {round}")).await;
+                    outage.ann.send_persisted(&outage.channel, &format!("at quorum {round}")).await;
                     slowest = slowest.max(begun.elapsed());
                 })
                 .await;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -111,8 +111,12 @@ impl Trial {
     pub async fn end(self, what: &str) -> Counts {
         let Self { swarm, cluster, seed, .. } = self;
         swarm.settle();
+        let settling = Instant::now();
         let (counts, violations) = swarm.judge_at(&cluster.addrs(), || cluster.logs()).await;
-        println!("{what}: {counts:?}");
+        println!("{what}: {counts:?}, settled and judged in {:?}", settling.elapsed());
+        if std::env::var_os("AULA_TEST_LOGS").is_some() {
+            eprintln!("{}", cluster.logs());
+        }
         let found: Vec<String> = violations.iter().map(Violation::to_string).collect();
         assert!(found.is_empty(), "{what}, AULA_TEST_SEED={seed}: {found:#?}\n{}", cluster.logs());
         assert!(counts.messages > 20 && counts.persisted > 10, "{what}: too little happened: {counts:?}");
