@@ -69,3 +69,5 @@ fn assert_died_at(point: &str, passage: u32, status: ExitStatus, stderr: &str) {
     assert_eq!(status.signal(), Some(SIGKILL), "{point}:{passage}: {status}; stderr:\n{stderr}");
     assert!(stderr.contains(&format!("crash point {point}")), "died, but not at {point}; stderr:\n{stderr}");
 }
+
+crate::on_servers![dies_after_accept, dies_after_broadcast_before_store, dies_after_store_before_ack];

@@ -11,6 +11,7 @@
 mod authorisation;
 mod client;
 mod clock;
+mod cluster;
 mod crash_points;
 mod faults;
 mod hostile;

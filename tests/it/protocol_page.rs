@@ -105,3 +105,5 @@ pub fn shape_of(name: &str) -> Value {
     let mut shapes = blocks::of(PAGE).into_iter().filter(|block| block.what == What::Shape(name));
     shapes.next().unwrap_or_else(|| panic!("the page has no shape {name}")).json
 }
+
+crate::on_servers![is_what_happens_in_json, is_what_happens_in_msgpack];

@@ -16,6 +16,11 @@ impl Rng {
         }
     }
 
+    /// For what needs no repetition.
+    pub fn seeded_by_time() -> Self {
+        Self(crate::clock::now())
+    }
+
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

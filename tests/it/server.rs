@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
+use crate::cluster::namespace::Namespace;
+
 const START_LIMIT: Duration = Duration::from_secs(20);
 const CLI_LIMIT: Duration = Duration::from_secs(60);
 /// How much of a process's stderr is kept for a failure message.
@@ -33,6 +35,8 @@ pub struct Builder {
     uid: Option<u32>,
     /// A folder with the binary, for a user who may not enter the one where it was built.
     public_binary: Option<Arc<TempDir>>,
+    /// The part of the real servers it works on, in a distributed deployment.
+    namespace: Option<Arc<Namespace>>,
 }
 
 impl Builder {
@@ -47,7 +51,15 @@ impl Builder {
             wrapper: Vec::new(),
             uid: None,
             public_binary: None,
+            namespace: None,
         }
+    }
+
+    /// A process of the distributed deployment that has this namespace, with a data directory of its own.
+    pub fn on_servers(namespace: &Arc<Namespace>) -> Self {
+        let mut builder = Self::new().global_arg("--config").global_arg(namespace.config());
+        builder.namespace = Some(Arc::clone(namespace));
+        builder
     }
 
     /// A data directory the test made itself, and removes itself.
@@ -199,14 +211,19 @@ impl std::fmt::Display for StartFailure {
 
 /// A running `aula serve`; dropping it kills its process, and only that.
 pub struct Server {
-    builder: Builder,
+    // First: what it works on goes after it.
     process: Process,
+    builder: Builder,
     addr: SocketAddr,
 }
 
 impl Server {
+    /// On the deployment that this test is about: embedded, unless it runs [`on_servers`](crate::cluster::on_servers).
     pub fn builder() -> Builder {
-        Builder::new()
+        match crate::cluster::namespace_for_this_test() {
+            Some(namespace) => Builder::on_servers(&namespace),
+            None => Builder::new(),
+        }
     }
 
     pub fn start() -> Self {
@@ -245,8 +262,12 @@ impl Server {
     }
 
     pub fn sigterm(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.process.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// The exit status, or none if the process still runs after `limit`.

@@ -53,3 +53,5 @@ async fn two_people_talk() {
     let status = server.wait(Duration::from_secs(20)).expect("SIGTERM ends the server");
     assert_eq!(status.code(), Some(0), "{}", server.stderr());
 }
+
+crate::on_servers![two_people_talk];

@@ -35,6 +35,10 @@ impl Cassandra {
             .known_nodes(&config.contact_points)
             .default_execution_profile_handle(writes)
             .connection_timeout(config.request_timeout)
+            // A connection whose other end is gone without a word answers nothing, and is not replaced before that is
+            // noticed: by default after a minute.
+            .keepalive_interval(config.request_timeout)
+            .keepalive_timeout(config.request_timeout)
             .tcp_nodelay(true)
             // The driver asks for the schema to route by token: the keyspace's replication is all it needs.
             .keyspaces_to_fetch([&config.keyspace])

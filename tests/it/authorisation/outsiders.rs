@@ -127,3 +127,5 @@ async fn a_client_id_of_another_reveals_nothing() {
         assert_eq!(refused["code"], "not_a_member", "{refused}");
     }
 }
+
+crate::on_servers![learn_nothing_of_a_channel, a_client_id_of_another_reveals_nothing];

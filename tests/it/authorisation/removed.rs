@@ -210,3 +210,5 @@ async fn an_accepted_send_is_rejected() {
         assert_eq!(again["code"], "not_a_member", "{again}");
     }
 }
+
+crate::on_servers![gets_nothing_by_any_way, not_even_in_the_midst_of_it, an_accepted_send_is_rejected];

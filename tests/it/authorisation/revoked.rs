@@ -113,3 +113,10 @@ async fn a_token_that_expires_closes_its_sockets() {
         can_not_come_back(&people, &tokens.access).await;
     }
 }
+
+crate::on_servers![
+    a_log_out_closes_its_sockets_alone,
+    a_refresh_token_used_twice_ends_its_session,
+    the_operator_closes_sockets,
+    a_token_that_expires_closes_its_sockets,
+];

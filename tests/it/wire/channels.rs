@@ -78,3 +78,5 @@ async fn groups_can_be_switched_off() {
     );
     ada.create_direct("bob-j").await;
 }
+
+crate::on_servers![a_direct_channel_exists_once, what_is_no_channel_is_refused, groups_can_be_switched_off];

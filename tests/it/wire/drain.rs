@@ -95,3 +95,5 @@ async fn does_not_wait_for_ever() {
     assert!(status.is_some(), "it still runs after {:?}", begun.elapsed());
     drop((stranger, idle));
 }
+
+crate::on_servers![says_goodbye_and_loses_nothing];

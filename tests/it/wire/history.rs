@@ -119,3 +119,5 @@ async fn a_resume_is_complete_or_a_gap() {
         bob.wait_for(|frame| frame["body"] == "live again").await;
     }
 }
+
+crate::on_servers![pages_end_where_the_log_does, a_resume_is_complete_or_a_gap];

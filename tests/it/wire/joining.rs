@@ -90,3 +90,9 @@ async fn an_index_that_lags_behind_stops_no_messages() {
         ada.send_persisted(&channel, &format!("message {n}")).await;
     }
 }
+
+crate::on_servers![
+    a_channel_comes_once_to_one_who_connects_meanwhile,
+    the_limit_of_channels_holds_for_requests_at_once,
+    an_index_that_lags_behind_stops_no_messages,
+];

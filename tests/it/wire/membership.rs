@@ -107,3 +107,5 @@ async fn a_channel_has_so_many_members() {
         assert_eq!(error["code"], "too_large");
     }
 }
+
+crate::on_servers![members_come_and_go, a_group_always_has_an_owner, a_channel_has_so_many_members];

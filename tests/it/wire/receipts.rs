@@ -117,3 +117,10 @@ async fn large_channels_have_no_ticks_and_features_can_be_off() {
         super::refused(ada.request(request).await, "forbidden");
     }
 }
+
+crate::on_servers![
+    direct_and_group_messages_are_ticked_off,
+    unread_is_what_is_behind_the_watermark,
+    typing_is_shown_to_the_others_now_and_then,
+    large_channels_have_no_ticks_and_features_can_be_off,
+];

@@ -138,3 +138,5 @@ async fn matches_are_counted_by_channel_and_by_sender() {
         refused(ada.request(json!({"op": "search", "query": word, "facets": "yes"})).await, "invalid");
     }
 }
+
+crate::on_servers![finds_and_filters, a_cursor_leads_through_all_pages, matches_are_counted_by_channel_and_by_sender,];

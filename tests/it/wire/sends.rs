@@ -91,3 +91,5 @@ async fn what_is_no_message_is_refused() {
         assert_eq!(ada.send_with(&channel, "b", old, false).await["status"], "accepted");
     }
 }
+
+crate::on_servers![goes_to_everyone_and_comes_once, keeps_the_order_of_a_connection, what_is_no_message_is_refused];

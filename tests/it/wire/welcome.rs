@@ -110,3 +110,5 @@ async fn auth_may_resume() {
         assert_eq!((&frames[1]["seq"], &frames[2]["seq"]), (&json!(3), &json!(4)));
     }
 }
+
+crate::on_servers![five_channels_with_ten_messages, as_many_as_configured, none_if_so_configured, auth_may_resume];

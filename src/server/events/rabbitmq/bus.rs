@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -5,6 +6,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::bundle::{self, Origin};
@@ -19,8 +21,12 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Publishes to every gateway.
 pub struct RabbitBus {
+    publisher: Arc<Publisher>,
+}
+
+struct Publisher {
     link: Link,
-    publisher: Uuid,
+    id: Uuid,
     state: Mutex<State>,
 }
 
@@ -34,9 +40,11 @@ struct State {
 impl RabbitBus {
     /// `link` is one for publishing.
     pub fn new(link: Link) -> Self {
-        Self { link, publisher: Uuid::new_v4(), state: Mutex::default() }
+        Self { publisher: Arc::new(Publisher { link, id: Uuid::new_v4(), state: Mutex::default() }) }
     }
+}
 
+impl Publisher {
     /// Resolves when the bundle is on its way; what it resolves to, when it is confirmed.
     async fn send(
         &self,
@@ -52,7 +60,7 @@ impl RabbitBus {
             }
         };
         state.published += 1;
-        bundle::stamp(&mut bundle, Origin { publisher: self.publisher, number: state.published });
+        bundle::stamp(&mut bundle, Origin { publisher: self.id, number: state.published });
         // Not persistent: a gateway's queue doesn't outlive the gateway. Not mandatory: without any gateway there is
         // nobody to tell.
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
@@ -61,28 +69,36 @@ impl RabbitBus {
         state.channel = Some(channel);
         Ok(confirm)
     }
+
+    /// All bundles, and their confirms.
+    async fn send_all(&self, bundles: Vec<Vec<u8>>) -> Result<(), BusError> {
+        let mut confirms = Vec::with_capacity(bundles.len());
+        for bundle in bundles {
+            confirms.push(self.send(bundle).await.map_err(|error| BusError(error.to_string()))?);
+        }
+        for confirm in confirms {
+            match confirm.await {
+                Ok(Confirmation::Nack(_)) => return Err(BusError("the broker refused it".into())),
+                Ok(_) => {}
+                Err(error) => return Err(BusError(error.to_string())),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl EventBus for RabbitBus {
     async fn publish(&self, events: Vec<Event>) -> Result<(), BusError> {
-        let mut confirms = Vec::with_capacity(events.len().div_ceil(IN_BUNDLE));
-        let all = async {
-            for events in events.chunks(IN_BUNDLE) {
-                let bundle = bundle::encode(events)?;
-                confirms.push(self.send(bundle).await.map_err(|error| BusError(error.to_string()))?);
-            }
-            for confirm in confirms.drain(..) {
-                match confirm.await {
-                    Ok(Confirmation::Nack(_)) => return Err(BusError("the broker refused it".into())),
-                    Ok(_) => {}
-                    Err(error) => return Err(BusError(error.to_string())),
-                }
-            }
-            Ok(())
-        };
-        timeout(CONFIRM_TIMEOUT, all)
-            .await
-            .unwrap_or_else(|_elapsed| Err(BusError("the broker confirms nothing".into())))
+        let bundles = events.chunks(IN_BUNDLE).map(bundle::encode).collect::<Result<_, _>>()?;
+        let publisher = Arc::clone(&self.publisher);
+        // A task of its own, because it holds a lock while it waits. An owner publishes one thing while others of its
+        // futures, which nobody polls meanwhile, are about to publish: one of those must not be the lock's holder.
+        let sent = AbortOnDropHandle::new(tokio::spawn(async move { publisher.send_all(bundles).await }));
+        match timeout(CONFIRM_TIMEOUT, sent).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(ended)) => Err(BusError(ended.to_string())),
+            Err(_elapsed) => Err(BusError("the broker confirms nothing".into())),
+        }
     }
 }
