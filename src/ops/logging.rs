@@ -50,7 +50,9 @@ where
         .with_default(ours.min(LevelFilter::WARN))
         .with_target("aula", ours)
         // It prints, as errors, answers of the broker that it hands to us as well, and tasks that came back, body and all.
-        .with_target("lapin", LevelFilter::OFF);
+        .with_target("lapin", LevelFilter::OFF)
+        // Repeats, for each statement, the database's opinion that its tables should be named with their keyspace.
+        .with_target("scylla::network::connection", LevelFilter::ERROR);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),
