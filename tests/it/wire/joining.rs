@@ -94,5 +94,4 @@ async fn an_index_that_lags_behind_stops_no_messages() {
 crate::on_servers![
     a_channel_comes_once_to_one_who_connects_meanwhile,
     the_limit_of_channels_holds_for_requests_at_once,
-    an_index_that_lags_behind_stops_no_messages,
 ];
