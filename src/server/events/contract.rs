@@ -1,22 +1,81 @@
-//! What every bus keeps to, and the embedded one's two ways tested by it.
+//! What every [`EventBus`] and [`EventSource`] must do, whatever is behind them. A new backend implements [`Backend`] and
+//! adds one line at the end of the list.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod bus;
+mod embedded;
+mod rabbitmq;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{EmbeddedBus, Event, EventBus, EventSink, EventSource as _, EventTail};
+use super::{Event, EventBus, EventSink, EventSource};
 use crate::message::{ChannelId, Kind, Message, Millis, Seq, Username};
-use crate::server::sqlite::testing::TempDatabase;
+
+/// For what is known to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For what must not come.
+const A_MOMENT: Duration = Duration::from_millis(50);
+
+/// A bus under test.
+#[async_trait]
+trait Backend: Send + Sync + Sized + 'static {
+    /// Gateways that may listen at the same time.
+    const GATEWAYS: usize;
+
+    /// One that nobody uses yet.
+    async fn fresh() -> Self;
+
+    /// The end of one more worker.
+    async fn bus(&self) -> Arc<dyn EventBus>;
+
+    /// The end of one more gateway.
+    async fn source(&self) -> Box<dyn EventSource>;
+
+    /// Publishes more than is kept for a gateway that fetches nothing. Returns what it is still going to get.
+    async fn overrun(&self, bus: &dyn EventBus) -> Vec<Event>;
+}
+
+/// One `#[tokio::test]` for each sentence of the contract.
+macro_rules! contract_of {
+    ($module:ident, $backend:ty) => {
+        contract_of!(@ $module, $backend, [
+            all_arrive_in_order,
+            a_gateway_begins_with_what_comes_after_its_start,
+            a_gateway_that_stood_still_too_long_is_told_so,
+            publishers_at_once_keep_their_order_and_lose_nothing,
+            a_publish_that_nobody_goes_on_with_holds_up_no_other,
+        ]);
+    };
+    (@ $module:ident, $backend:ty, [$($test:ident),* $(,)?]) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::bus::$test::<$backend>().await;
+                }
+            )*
+        }
+    };
+}
+
+contract_of!(on_sqlite, super::embedded::Sqlite);
+contract_of!(on_rabbitmq, super::rabbitmq::Rabbitmq);
 
 /// A gateway that writes down what it hears.
 #[derive(Default)]
 struct Recorder {
     heard: Mutex<Vec<Event>>,
-    missed: Mutex<u32>,
+    /// How often it was told that it missed something.
+    missed: watch::Sender<u32>,
 }
 
 impl EventSink for Recorder {
@@ -25,19 +84,55 @@ impl EventSink for Recorder {
     }
 
     fn missed(&self) {
-        *self.missed.lock() += 1;
+        self.missed.send_modify(|times| *times += 1);
     }
 }
 
 impl Recorder {
+    /// The first `count` events and whatever came with them.
     async fn hears(&self, count: usize) -> Vec<Event> {
-        for _ in 0..1000 {
-            if self.heard.lock().len() >= count {
-                return self.heard.lock().clone();
+        let hears = async {
+            while self.heard.lock().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("{} of {count} events came", self.heard.lock().len());
+        };
+        let in_time = timeout(PATIENCE, hears).await.is_ok();
+        let heard = self.heard.lock().clone();
+        assert!(in_time, "{} of {count} events came", heard.len());
+        heard
+    }
+
+    /// Until it is told for the `times`th time that it missed something.
+    async fn misses(&self, times: u32) {
+        timeout(PATIENCE, self.missed.subscribe().wait_for(|missed| *missed >= times)).await.unwrap().unwrap();
+    }
+
+    fn missed(&self) -> u32 {
+        *self.missed.borrow()
+    }
+
+    /// Until the last of `events` has come.
+    async fn hears_of(&self, last: &Event) {
+        let hears = async {
+            while !self.heard.lock().contains(last) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, hears).await.unwrap_or_else(|_| panic!("{last:?} did not come"));
+    }
+}
+
+/// A gateway at work, until it is dropped.
+struct Listening {
+    gateway: Arc<Recorder>,
+    _running: AbortOnDropHandle<()>,
+}
+
+impl Listening {
+    fn start(source: Box<dyn EventSource>) -> Self {
+        let gateway = Arc::new(Recorder::default());
+        let running = tokio::spawn(source.run(gateway.clone()));
+        Self { gateway, _running: AbortOnDropHandle::new(running) }
     }
 }
 
@@ -66,66 +161,15 @@ fn events(channel: u128, from: Seq, to: Seq) -> Vec<Event> {
     (from..=to).flat_map(each).collect()
 }
 
-/// Everything arrives, once, in the order of the calls.
-async fn all_arrive_in_order(bus: Arc<dyn EventBus>, gateway: Arc<Recorder>) {
-    let mut published = Vec::new();
-    for round in 0..20 {
-        let some = events(1, round * 3 + 1, round * 3 + 3);
-        published.extend(some.clone());
-        bus.publish(some).await.unwrap();
+/// One that says where it is from.
+fn numbered(channel: u128, number: Seq) -> Event {
+    Event::Watermarks { channel: ChannelId(Uuid::from_u128(channel)), delivered: Some(number), read: None }
+}
+
+/// Which of [`numbered`] it is.
+fn number(event: &Event) -> Option<(u128, Seq)> {
+    match event {
+        Event::Watermarks { channel, delivered: Some(number), .. } => Some((channel.0.as_u128(), *number)),
+        _ => None,
     }
-    assert_eq!(gateway.hears(published.len()).await, published);
-    bus.publish(Vec::new()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(gateway.heard.lock().len(), published.len());
-    assert_eq!(*gateway.missed.lock(), 0);
-}
-
-#[tokio::test]
-async fn within_a_process() {
-    let file = TempDatabase::new();
-    let gateway = Arc::new(Recorder::default());
-    let sink: Arc<dyn EventSink> = gateway.clone();
-    all_arrive_in_order(Arc::new(EmbeddedBus::new(file.open_again(), Some(sink))), gateway).await;
-}
-
-#[tokio::test]
-async fn from_another_process() {
-    let file = TempDatabase::new();
-    let gateway = Arc::new(Recorder::default());
-    let tail = EventTail::open(file.open_again()).await.unwrap();
-    let following = tokio::spawn(Box::new(tail).run(gateway.clone()));
-    all_arrive_in_order(Arc::new(EmbeddedBus::new(file.open_again(), None)), gateway).await;
-    following.abort();
-}
-
-#[tokio::test]
-async fn a_gateway_begins_with_what_comes_after_its_start() {
-    let file = TempDatabase::new();
-    let bus = EmbeddedBus::new(file.open_again(), None);
-    bus.publish(events(1, 1, 5)).await.unwrap();
-    let gateway = Arc::new(Recorder::default());
-    let tail = EventTail::open(file.open_again()).await.unwrap();
-    let following = tokio::spawn(Box::new(tail).run(gateway.clone()));
-    bus.publish(events(1, 6, 6)).await.unwrap();
-    assert_eq!(gateway.hears(3).await, events(1, 6, 6));
-    assert_eq!(*gateway.missed.lock(), 0);
-    following.abort();
-}
-
-#[tokio::test]
-async fn a_gateway_that_stood_still_too_long_is_told_so() {
-    let file = TempDatabase::new();
-    let database = file.open_again();
-    let bus = EmbeddedBus::new(file.open_again(), None);
-    let gateway = Arc::new(Recorder::default());
-    let tail = EventTail::open(file.open_again()).await.unwrap();
-    bus.publish(events(1, 1, 4)).await.unwrap();
-    // As the bus does when a hundred thousand wait.
-    database.write(|connection| connection.execute("DELETE FROM events WHERE id <= 6", [])).await.unwrap();
-    let following = tokio::spawn(Box::new(tail).run(gateway.clone()));
-    bus.publish(events(1, 5, 5)).await.unwrap();
-    assert_eq!(gateway.hears(9).await[..], events(1, 3, 5)[..]);
-    assert_eq!(*gateway.missed.lock(), 1);
-    following.abort();
 }

@@ -2,10 +2,14 @@
 
 mod proxy;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::Link;
 use super::management::Management;
+use super::topology::{ReplaceOptions, Topology, Values, migrate};
 use crate::config::{self, Config};
 
 pub(crate) use proxy::Proxy;
@@ -24,6 +28,16 @@ impl Vhost {
         let vhost = Self { config };
         vhost.management().make_vhost().await;
         vhost
+    }
+
+    /// One with all that a deployment of one shard needs, which is filled in by `change`.
+    pub(crate) async fn migrated(change: impl FnOnce(&mut Values)) -> (Self, Arc<Topology>) {
+        let mut values = Values { shards: 1, ..Values::configured(&Config::default()) };
+        change(&mut values);
+        let (vhost, topology) = (Self::make().await, Topology::new(&values).unwrap());
+        let options = ReplaceOptions { deadline: Duration::from_secs(30) };
+        migrate(&vhost.link().await, &topology, None, &options, &mut |_| {}).await.unwrap();
+        (vhost, Arc::new(topology))
     }
 
     pub(crate) fn config(&self) -> config::Rabbitmq {
@@ -49,6 +63,10 @@ impl Vhost {
 
     pub(crate) async fn link(&self) -> Link {
         Link::open(&self.config, "test").await.unwrap()
+    }
+
+    pub(crate) async fn link_through(&self, proxy: &Proxy) -> Link {
+        Link::open(&self.config_through(proxy), "test").await.unwrap()
     }
 }
 

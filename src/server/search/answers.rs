@@ -10,6 +10,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::queued::{SearchAnswer, SearchAnswers, Waiting};
 use crate::server::rabbitmq::topology::{Topology, declare_gateway_queue};
@@ -73,7 +74,10 @@ pub async fn receive(link: Link, topology: Arc<Topology>, gateway: String, waiti
 
 async fn receive_on(life: &Life, topology: &Topology, gateway: &str, waiting: &Waiting) -> anyhow::Result<()> {
     let channel = life.channel().await?;
-    let queue = topology.gateway_queue("search_results", gateway)?;
+    let mut queue = topology.gateway_queue("search_results", gateway)?;
+    // Another name each time: the queue of a connection that broke unseen is locked until the broker sees it. Bound by
+    // the same key, it gets the answers, too, and nobody reads them there.
+    queue.name = format!("{}.{}", queue.name, &Uuid::new_v4().simple().to_string()[..8]);
     declare_gateway_queue(&channel, &queue).await?;
     // Not acknowledged: there are never more answers than questions, and these are bounded.
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };

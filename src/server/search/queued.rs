@@ -121,3 +121,7 @@ impl Search for QueuedSearch {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;

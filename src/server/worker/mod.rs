@@ -57,9 +57,14 @@ const RESTART_AFTER: Duration = Duration::from_millis(200);
 /// Works on one lane until `stop`; takes it again after every failure. Returns when all that it had begun is done.
 pub async fn run(lane: Lane, stages: Stages, options: WorkerOptions, stop: CancellationToken) {
     loop {
+        let prefetch = match lane.family {
+            Family::DbTasks | Family::IndexTasks => options.prefetch,
+            // What one worker only kept waiting, another might answer; and in a worker's hands no question expires.
+            Family::SearchTasks => options.prefetch.min(searcher::CONCURRENCY),
+        };
         let taken = tokio::select! {
             () = stop.cancelled() => return,
-            taken = stages.queue.consume(lane, options.prefetch) => taken,
+            taken = stages.queue.consume(lane, prefetch) => taken,
         };
         let outcome = match taken {
             Ok(consumer) => {

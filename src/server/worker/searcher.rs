@@ -8,7 +8,7 @@ use crate::server::queue::{Consumer, Delivery, SearchTask, Tag, Task};
 use crate::server::search::{SearchAnswer, SearchAnswers, SearchIndex};
 
 /// Searches under way at the same time.
-const CONCURRENCY: usize = 32;
+pub(super) const CONCURRENCY: usize = 32;
 
 /// Answers questions until `stop`, and then those that it has begun with.
 pub(super) async fn run(
