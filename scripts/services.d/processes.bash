@@ -52,7 +52,10 @@ launch() {
         ulimit -n "$(ulimit -Hn)" || true
         AULA_SERVICE=$dir exec setsid "$@" </dev/null >"$dir/log" 2>&1 9>&-
     ) &
+    local pid=$!
     disown
+    # Until then it isn't found among the server's processes, and would be taken for one that has ended.
+    until grep -qzxsF "AULA_SERVICE=$dir" "/proc/$pid/environ" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 }
 
 processes_lock() {

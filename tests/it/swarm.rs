@@ -56,6 +56,8 @@ impl Pace {
     /// For a deployment of several processes and servers on one machine, whose faults take seconds.
     pub const STEADY: Self =
         Self { tick: Duration::from_millis(40), welcome: Duration::from_secs(60), search: Duration::from_secs(45) };
+    /// For servers that have to start beside it.
+    pub const CALM: Self = Self { tick: Duration::from_millis(200), ..Self::STEADY };
 }
 
 #[derive(Clone, Copy, Debug, Default)]

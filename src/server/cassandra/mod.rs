@@ -43,7 +43,8 @@ impl Cassandra {
             // The driver asks for the schema to route by token: the keyspace's replication is all it needs.
             .keyspaces_to_fetch([&config.keyspace])
             .schema_agreement_interval(Duration::from_millis(100))
-            .schema_agreement_timeout(Duration::from_secs(30));
+            // A node that missed a change while it was away asks for it a minute after it came back, not before.
+            .schema_agreement_timeout(Duration::from_secs(90));
         if !config.datacenter.is_empty() {
             builder = builder.prefer_datacenter(config.datacenter.clone());
         }

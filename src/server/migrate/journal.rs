@@ -202,7 +202,7 @@ impl Journal {
         self.agree().await
     }
 
-    /// Waits until all nodes that can be reached have one schema, as long as the session's timeout (30 s) allows.
+    /// Waits until all nodes that can be reached have one schema, as long as the session's timeout (90 s) allows.
     async fn agree(&self) -> Result<(), ExecutionError> {
         self.session().await_schema_agreement().await?;
         Ok(())

@@ -10,6 +10,7 @@ use super::trial::{Trial, bounded};
 use super::{Cluster, namespace::Namespace, servers::Servers};
 use crate::client::{Client, Encoding, is_status};
 use crate::http::Http;
+use crate::swarm::Pace;
 
 fn namespace() -> Namespace {
     tokio::task::block_in_place(|| Namespace::new(&Servers::shared()))
@@ -33,7 +34,7 @@ async fn behind_a_balancer_that_remembers_nobody() {
         let cluster = tokio::task::block_in_place(Cluster::start);
         let balancer = Balancer::start(cluster.addrs()).await;
         let cable = Proxy::start(&balancer.addr().to_string());
-        let mut trial = Trial::at(cluster, &[cable.addr()]).await;
+        let mut trial = Trial::at(cluster, &[cable.addr()], Pace::STEADY).await;
         for _ in 0..6 {
             trial.go_on_ms(500, 1500).await;
             cable.cut();

@@ -63,7 +63,7 @@ impl Breakable {
 
     /// A cluster of three Cassandra nodes instead of the single one, for as long as the guard lives.
     pub async fn with_three_nodes(mut self) -> (Self, ThreeNodes) {
-        tokio::task::block_in_place(|| run(&["up", "cassandra-cluster"]));
+        tokio::task::block_in_place(|| run(&["reset", "cassandra-cluster"]));
         let var = "AULA_TEST_FAULTS_CASSANDRA_CLUSTER";
         let nodes = std::env::var(var).unwrap_or_else(|_| panic!("{var} names no nodes: see {BREAKABLE_SCRIPT} env"));
         self.servers.cassandra = nodes.split(',').map(str::to_owned).collect();

@@ -32,14 +32,14 @@ impl Trial {
 
     pub async fn on(cluster: Cluster) -> Self {
         let places = cluster.addrs();
-        Self::at(cluster, &places).await
+        Self::at(cluster, &places, Pace::STEADY).await
     }
 
-    /// The users go to these addresses instead of the gateways'.
-    pub async fn at(cluster: Cluster, places: &[SocketAddr]) -> Self {
+    /// The users go to these addresses, which need not be the gateways' own.
+    pub async fn at(cluster: Cluster, places: &[SocketAddr], pace: Pace) -> Self {
         let seed = Rng::seed_from_env();
         println!("AULA_TEST_SEED={seed}");
-        let swarm = Swarm::start_at(places, seed, Pace::STEADY).await;
+        let swarm = Swarm::start_at(places, seed, pace).await;
         Self { swarm, cluster, rng: Rng::new(seed), seed }
     }
 
