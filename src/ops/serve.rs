@@ -16,7 +16,7 @@ pub struct Args {
     /// Accept connections here, whatever `server.listen` says elsewhere; port 0 takes any free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Leave the tasks to `aula worker` processes on the same data directory
+    /// Leave the tasks to `aula worker` processes
     #[arg(long)]
     no_worker: bool,
 }

@@ -10,11 +10,12 @@ use crate::server::run::Worker;
 
 /// Work on the tasks of a queue
 ///
-/// On the same data directory as `aula serve --no-worker`. Several workers share the shards: each shard has one
-/// consumer at a time, the others stand by and take over when it ends, however it ends.
+/// Beside `aula serve --no-worker`: on the same data directory, or anywhere with the same servers. Several workers share
+/// the shards: each shard has one consumer at a time, the others stand by and take over when it ends, however it ends.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `db_tasks` (messages, channels, receipts) or `index_tasks` (search); give it twice for both
+    /// `db_tasks` (messages, channels, receipts), `index_tasks` or, where Elasticsearch is searched, `search_tasks`; may be
+    /// given several times
     #[arg(long = "queue", required = true, value_name = "NAME")]
     queues: Vec<Family>,
     /// Only these shards of db_tasks, such as `0,2-3`

@@ -206,7 +206,8 @@ fn create(path: &Path) -> Result<(), SecretError> {
     written.and(removed).map_err(|source| SecretError::Io { path: path.to_owned(), source })?;
     sync_folder(folder).map_err(folder_error)?;
     // The folder's own name may be new as well.
-    folder.parent().map_or(Ok(()), sync_folder).map_err(folder_error)
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_folder(above).map_err(folder_error)
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -111,6 +111,10 @@ impl Events for Exchange {
         Arc::new(RabbitBus::new(self.publishing.clone()))
     }
 
+    fn between_gateways(&self) -> Option<Arc<dyn EventBus>> {
+        Some(self.bus(None))
+    }
+
     async fn source(&self) -> anyhow::Result<Box<dyn EventSource>> {
         let (consuming, topology) = (self.consuming.clone(), Arc::clone(&self.topology));
         Ok(Box::new(RabbitEvents::open(consuming, topology, &self.gateway).await?))

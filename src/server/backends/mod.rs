@@ -48,6 +48,11 @@ pub trait Events: Send + Sync {
     /// For the workers of this process; `gateway` is the one of this process, if it has one.
     fn bus(&self, gateway: Option<Arc<dyn EventSink>>) -> Arc<dyn EventBus>;
 
+    /// For what gateways tell each other, where there may be several.
+    fn between_gateways(&self) -> Option<Arc<dyn EventBus>> {
+        None
+    }
+
     /// For the gateway of this process. From when it resolves on, no event is missed unsaid.
     async fn source(&self) -> anyhow::Result<Box<dyn EventSource>>;
 }

@@ -41,6 +41,8 @@ pub enum Event {
         by: Username,
         origin: Option<Origin>,
     },
+    /// Somebody types: said by a gateway, not by a worker, and to nobody's harm if it is lost.
+    Typing { channel: ChannelId, username: Username, session: Uuid },
     /// A request that was taken turned out to be impossible when its turn came.
     Refused { origin: Origin, code: ErrorCode, message: String },
 }

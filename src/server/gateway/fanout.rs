@@ -52,6 +52,11 @@ impl EventSink for Gateway {
             Event::MembersChanged { channel, seq, added, removed, by, origin } => {
                 self.members_changed(&channel, seq, added, removed, by, origin);
             }
+            Event::Typing { channel, username, session } => {
+                let Some(room) = self.rooms.get(channel) else { return };
+                let typist = self.sessions.by_id(session);
+                room.broadcast(&Encoded::new(Frame::Typing { channel, username }), typist.as_deref());
+            }
             Event::Refused { origin, code, message } => {
                 let Some(session) = self.sessions.by_id(origin.session) else { return };
                 let error = Error { reference: origin.reference, code, message, retry: false, retry_after_ms: None };

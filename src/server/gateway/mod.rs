@@ -20,6 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use super::auth::{Auth, Revocation};
+use super::events::EventBus;
 use super::queue::TaskQueue;
 use super::receipts::Receipts;
 use super::search::Search;
@@ -38,6 +39,9 @@ use rooms::Rooms;
 pub use session::Session;
 use sessions::Sessions;
 
+/// Events under way to other gateways, at most.
+const MAX_TELLING: usize = 256;
+
 /// All that the connections of this process share.
 pub struct Gateway {
     this: Weak<Self>,
@@ -47,6 +51,10 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     search: Arc<dyn Search>,
     receipts: Arc<Receipts>,
+    /// The way to the other gateways, where there may be any.
+    others: Option<Arc<dyn EventBus>>,
+    /// What is on its way to them.
+    telling: Arc<Semaphore>,
     sessions: Sessions,
     rooms: Rooms,
     joining: Joining,
@@ -63,10 +71,13 @@ impl Gateway {
         queue: Arc<dyn TaskQueue>,
         store: Arc<dyn Store>,
         search: Arc<dyn Search>,
+        others: Option<Arc<dyn EventBus>>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             receipts: Arc::new(Receipts::new(config.receipts.interval)),
+            others,
+            telling: Arc::new(Semaphore::new(MAX_TELLING)),
             sessions: Sessions::default(),
             joining: Joining::default(),
             repairs: Notify::new(),

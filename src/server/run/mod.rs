@@ -95,7 +95,8 @@ impl Server {
         let auth = backends.auth(&config, config.auth.signup.is_open(address.ip()))?;
         let (queue, store) = (Arc::clone(&backends.queue), Arc::clone(&backends.store));
         let search = Arc::clone(&backends.search);
-        let gateway = Gateway::new(Arc::clone(&config), auth.clone(), queue, store, search);
+        let gateway =
+            Gateway::new(Arc::clone(&config), auth.clone(), queue, store, search, backends.events.between_gateways());
         let sink: Arc<dyn EventSink> = gateway.clone();
         let events = backends.events.source().await?;
 

@@ -86,6 +86,12 @@ async fn everybody_sees_everything_on_whatever_gateway() {
         for client in &clients {
             client.wait_for(|frame| is_status(frame, "read") && frame["seq"] == seq).await;
         }
+        // To everybody but the socket where it is typed.
+        ada.post(json!({"op": "typing", "channel": group})).await.unwrap();
+        for client in &clients[1..] {
+            client.wait_for(|frame| frame["op"] == "typing" && frame["username"] == "ada").await;
+        }
+        assert!(ada.received().iter().all(|frame| frame["op"] != "typing"));
         // Only one of the requester's sockets is answered.
         ada.send_persisted(&group, "needle").await;
         loop {

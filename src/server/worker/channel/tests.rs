@@ -98,6 +98,7 @@ impl Outside {
             Event::Watermarks { delivered, read, .. } => {
                 assert!(delivered.max(read) <= &Some(self.head()), "received but not stored");
             }
+            Event::Typing { .. } => panic!("a worker types"),
             Event::Refused { .. } => {}
         }
     }
