@@ -41,7 +41,14 @@ const KILLS: usize = 10;
 
 #[tokio::main]
 async fn main() {
-    let site = Site::make().await;
+    let site = Arc::new(Site::make().await);
+    let outcome = tokio::spawn(measure(Arc::clone(&site))).await;
+    // However it ended.
+    site.remove().await;
+    outcome.unwrap();
+}
+
+async fn measure(site: Arc<Site>) {
     let gateways = [site.gateway(0), site.gateway(1)];
     let mut workers = vec![site.worker(&["db_tasks"]), site.worker(&["db_tasks"])];
     let clients = connect_pairs(&site, &gateways).await;
@@ -68,7 +75,6 @@ async fn main() {
     let (indexed, bulks) = indexing(&site, stored).await;
     let takeovers = takeovers(&site, &clients, &mut workers).await;
     drop((gateways, workers));
-    site.remove().await;
 
     let median = |pick: fn(&(f64, f64, f64)) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(pick).collect();
