@@ -14,7 +14,8 @@ use crate::server::run::Worker;
 /// consumer at a time, the others stand by and take over when it ends, however it ends.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `db_tasks` (messages, channels, receipts) or `index_tasks` (search); give it twice for both
+    /// `db_tasks` (messages, channels, receipts), `index_tasks` (what search finds) or, where the backends are servers,
+    /// `search_tasks` (searches); give it several times for several
     #[arg(long = "queue", required = true, value_name = "NAME")]
     queues: Vec<Family>,
     /// Only these shards of db_tasks, such as `0,2-3`
