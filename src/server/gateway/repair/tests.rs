@@ -46,7 +46,7 @@ impl Deployment {
         let search = Fts5Search::new(database.database(), PATIENCE, 100);
         let (auth, accounts) = testing::auth(|_| ());
         let (config, stored) = (Arc::new(Config::default()), Arc::new(store.clone()));
-        let gateway = Gateway::new(config, auth, Arc::new(queue), stored, Arc::new(search));
+        let gateway = Gateway::new(config, auth, Arc::new(queue), stored, Arc::new(search), None);
         Self { gateway, store, _database: database, _accounts: accounts }
     }
 
