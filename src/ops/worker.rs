@@ -10,12 +10,12 @@ use crate::server::run::Worker;
 
 /// Work on the tasks of a queue
 ///
-/// Beside `aula serve --no-worker`: on the same data directory, or anywhere with the same servers. Several workers share
-/// the shards: each shard has one consumer at a time, the others stand by and take over when it ends, however it ends.
+/// On the same data directory as `aula serve --no-worker`. Several workers share the shards: each shard has one
+/// consumer at a time, the others stand by and take over when it ends, however it ends.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// `db_tasks` (messages, channels, receipts), `index_tasks` or, where Elasticsearch is searched, `search_tasks`; may be
-    /// given several times
+    /// `db_tasks` (messages, channels, receipts), `index_tasks` (what search finds) or, where the backends are servers,
+    /// `search_tasks` (searches); give it several times for several
     #[arg(long = "queue", required = true, value_name = "NAME")]
     queues: Vec<Family>,
     /// Only these shards of db_tasks, such as `0,2-3`

@@ -17,7 +17,7 @@ const SERVER: &str = concat!("aula/", env!("CARGO_PKG_VERSION"));
 
 /// A session that receives events from now on. Its frames wait until the welcome is written. Leaves when dropped.
 pub struct Connected {
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
     pub session: Arc<Session>,
     pub welcome: Frame,
 }

@@ -180,8 +180,9 @@ impl Gateway {
         for user in &removed {
             self.sessions.of(user, |session| session.lose(info.id));
         }
-        room.settle(seq, &added, &removed);
+        // What is known of it is said as soon as the change is settled.
         room.learn(info, None);
+        room.settle(seq, &added, &removed);
         let requester = origin.as_ref().and_then(|origin| self.sessions.by_id(origin.session));
         let nothing_changed = added.is_empty() && removed.is_empty();
         let mut change = MembersChanged {

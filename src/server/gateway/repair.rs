@@ -32,22 +32,26 @@ impl Gateway {
     pub async fn repair_when_asked(self: Arc<Self>) {
         loop {
             self.repairs.notified().await;
-            let began = std::time::Instant::now();
-            let rooms = self.rooms.doubt();
-            let users = self.sessions.users();
-            let (count, heads) = (users.len(), Arc::new(Heads::default()));
-            let each = users.into_iter().map(|user| {
-                let (gateway, heads) = (Arc::clone(&self), Arc::clone(&heads));
-                async move { gateway.repair_user(&user, &heads).await }
-            });
-            let each = futures_util::stream::iter(each);
-            each.buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
-            for room in rooms {
-                self.repair_abandoned(&room, &heads).await;
-            }
-            let seconds = began.elapsed().as_secs_f64();
-            tracing::info!(users = count, seconds, "rooms and sessions are up to date again");
+            self.repair().await;
         }
+    }
+
+    async fn repair(self: &Arc<Self>) {
+        let began = std::time::Instant::now();
+        let rooms = self.rooms.doubt();
+        let users = self.sessions.users();
+        let (count, heads) = (users.len(), Arc::new(Heads::default()));
+        let each = users.into_iter().map(|user| {
+            let (gateway, heads) = (Arc::clone(self), Arc::clone(&heads));
+            async move { gateway.repair_user(&user, &heads).await }
+        });
+        let each = futures_util::stream::iter(each);
+        each.buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
+        for room in rooms {
+            self.repair_abandoned(&room, &heads).await;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        tracing::info!(users = count, seconds, "rooms and sessions are up to date again");
     }
 
     /// Brings the rooms of a user's channels up to the store's heads, and its sessions into those they are missing.
@@ -61,6 +65,9 @@ impl Gateway {
             if heads.lock().insert(info.id, head).is_none() {
                 self.repair_room(&room, &membership).await;
             }
+            // Somebody else may be filling it, and an entry on the way may send this user away and bring it back.
+            self.has_come_to(&room, head).await;
+            self.settle(&room, head);
             self.sessions.of(user, |session| self.enter_anew(session, &room, &membership));
         }
         // Removed meanwhile: the log's own entry ends its stay, if the room has not come so far yet.
@@ -81,7 +88,7 @@ impl Gateway {
             metrics::counter!("aula_gaps_found_total").increment(1);
             self.fill_hole(room, hole).await;
         }
-        for message in room.newest(0, head) {
+        for message in room.take_untold(head) {
             let (channel, seq, client_id) = (message.channel, message.seq, message.client_id);
             self.tell(&message.sender, Frame::Status(Status::Persisted { channel, seq, client_id }));
         }
@@ -94,14 +101,38 @@ impl Gateway {
         }
     }
 
+    /// Until nothing up to `head` is missing any more: whoever fills a hole fills it, or gives it up.
+    async fn has_come_to(&self, room: &Room, head: Seq) {
+        let mut backoff = Backoff::new();
+        while room.last_seq() < head {
+            backoff.pause().await;
+        }
+    }
+
+    /// The changes up to `head` are stored, and who should have said so may have been missed.
+    fn settle(&self, room: &Room, head: Seq) {
+        let mut users = room.unsettled(head);
+        // Who is just connecting may do so by a list from before its removal.
+        users.retain(|user| {
+            let mut is_connecting = false;
+            self.sessions.of(user, |session| is_connecting |= session.is_connecting());
+            !is_connecting
+        });
+        room.settle(head, &users, &[]);
+    }
+
     /// Its user was added while nobody told us: from the present end on, as in a welcome.
     fn enter_anew(&self, session: &Arc<Session>, room: &Arc<Room>, membership: &Membership) {
-        if session.is_connecting() || session.room(room.id).is_some() {
+        if session.room(room.id).is_some() {
             return;
         }
         let mut channel = membership.channel.clone();
         channel.last_seq = room.last_seq();
         let after = channel.last_seq;
+        // The list for its welcome may have been read before.
+        if session.joins_later(&channel, after + 1) {
+            return;
+        }
         session.push(&Frame::ChannelCreated { reference: None, channel });
         if let Err(last_seq) = room.join_after(session, after) {
             session.push(&Frame::Gap { channel: room.id, after, last_seq });
@@ -120,18 +151,20 @@ impl Gateway {
     async fn read_on(&self, room: &Arc<Room>) {
         let mut backoff = Backoff::new();
         loop {
-            match self.store.messages(room.id, Page::After(room.last_seq()), PAGE).await {
-                Ok(entries) => match entries.last() {
-                    None => return,
-                    Some(last) => {
-                        if let Some(hole) = room.expect(last.seq) {
-                            self.fill_hole(room, hole).await;
-                        } else if room.last_seq() < last.seq {
-                            // Somebody else is filling it.
-                            backoff.pause().await;
-                        }
+            let end = room.last_seq();
+            // With the last one that was delivered: whether it is stored is asked, too.
+            match self.store.messages(room.id, Page::After(end.saturating_sub(1)), PAGE).await {
+                Ok(entries) => {
+                    let Some(head) = entries.last().map(|last| last.seq) else { return };
+                    if let Some(hole) = room.expect(head) {
+                        self.fill_hole(room, hole).await;
                     }
-                },
+                    self.has_come_to(room, head).await;
+                    self.settle(room, head);
+                    if head <= end {
+                        return;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, channel = %room.id, "a room can't be compared with the store yet");
                     backoff.pause().await;
@@ -152,3 +185,7 @@ impl Gateway {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::encoded::Encoded;
 use super::session::Session;
-use crate::message::{Change, ChannelId, Message, Millis, Seq, Username};
+use crate::message::{Change, ChannelId, Kind, Message, Millis, Seq, Username};
 use crate::server::store::KnownChannel;
 use crate::wire::Frame;
 use crate::wire::frame::ChannelInfo;
@@ -35,6 +35,8 @@ struct Inner {
     /// What was told: everything up to here is delivered to all, and read by all.
     delivered_by_all: Seq,
     read_by_all: Seq,
+    /// The senders of what the ring holds up to here have been told that it is stored.
+    told: Seq,
     /// What is said of the channel in lists, as of its `last_seq`; `None` when it may be out of date.
     info: Option<ChannelInfo>,
     last_at: Millis,
@@ -94,6 +96,7 @@ impl Room {
             ahead: None,
             delivered_by_all: 0,
             read_by_all: 0,
+            told: 0,
             info: None,
             last_at: Millis(i64::MIN),
             used: Instant::now(),
@@ -295,6 +298,24 @@ impl Room {
         let inner = self.inner.lock();
         let held = inner.ring.iter().map(|(message, _)| message);
         held.filter(|message| message.seq > after && message.seq <= last).cloned().collect()
+    }
+
+    /// Messages up to `head`, which are stored, whose senders may not have been told so; not those of an earlier call.
+    pub fn take_untold(&self, head: Seq) -> Vec<Arc<Message>> {
+        let mut inner = self.inner.lock();
+        let told = inner.told;
+        inner.told = told.max(head.min(inner.last_seq));
+        let held = inner.ring.iter().map(|(message, _)| message);
+        // Changes were no sends: nobody waits to be told.
+        let untold = held.filter(|message| message.seq > told && message.seq <= head && message.kind != Kind::System);
+        untold.cloned().collect()
+    }
+
+    /// Those who came or went by an entry up to `head` of whom nobody has said yet that it is stored.
+    pub fn unsettled(&self, head: Seq) -> Vec<Username> {
+        let inner = self.inner.lock();
+        let until = inner.unsettled.iter().filter(|(_, change)| change.seq <= head);
+        until.map(|(user, _)| user.clone()).collect()
     }
 
     /// When it was last of use, unless somebody is in it or something is under way.

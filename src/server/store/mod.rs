@@ -6,6 +6,9 @@ mod cassandra;
 pub mod contract;
 mod members;
 mod sqlite;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

@@ -57,7 +57,7 @@ fn each_command_explains_itself() {
         assert!(err.contains("error:"), "{err}");
     }
     let (_, _, err) = on.aula(&["worker", "--queue", "db_task"]);
-    assert!(err.contains("db_tasks and index_tasks"), "{err}");
+    assert!(err.contains("db_tasks, index_tasks and search_tasks"), "{err}");
     assert!(super::snapshot(on.dir()).is_empty(), "explaining creates nothing");
 }
 

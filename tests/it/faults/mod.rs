@@ -13,6 +13,7 @@ mod read_only;
 mod refusals;
 mod slow_reader;
 mod two_processes;
+mod watched_worker;
 mod workers;
 
 use std::collections::BTreeMap;

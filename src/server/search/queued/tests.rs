@@ -1,22 +1,20 @@
 //! Questions and answers through a real broker, with gateways and workers that break.
 
-use std::time::Instant;
+mod answered;
+mod broken;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::message::{ChannelId, Message};
+use crate::message::Message;
 use crate::server::events::EmbeddedBus;
-use crate::server::queue::{IndexTask, RabbitQueue, RabbitQueueOptions, enqueue_confirmed};
+use crate::server::queue::{RabbitQueue, RabbitQueueOptions};
 use crate::server::rabbitmq::Link;
 use crate::server::rabbitmq::testing::{Proxy, Vhost};
-use crate::server::rabbitmq::topology::{Topology, declare_gateway_queue};
+use crate::server::rabbitmq::topology::Topology;
 use crate::server::search::{RabbitAnswers, SearchIndex, receive_answers};
 use crate::server::sqlite::testing::TempDatabase;
 use crate::server::store::SqliteStore;
@@ -175,182 +173,4 @@ impl Worker {
 
 fn is_unavailable(outcome: &Outcome) -> bool {
     matches!(outcome, Err(SearchError::Unavailable(_)))
-}
-
-#[tokio::test]
-async fn answers_reach_the_gateway_that_asked() {
-    let deployment = Deployment::new(LONG).await;
-    let _workers = (deployment.worker("one").await, deployment.worker("other").await);
-    let gateways = [deployment.gateway("left").await, deployment.gateway("right").await];
-    for gateway in &gateways {
-        gateway.is_answered().await;
-    }
-    // The same numbers on both sides: each gateway counts its own.
-    let ask = async |side: usize, number: usize| {
-        let text = format!("{side}/{number}");
-        let page = gateways[side].ask(&text).await.unwrap();
-        let said = page.cursor.unwrap();
-        assert!(page.total == 7 && said.starts_with(&format!("ada {text} ")), "{said}");
-    };
-    join_all((0..120).map(|number| ask(number % 2, number / 2))).await;
-    assert_eq!(gateways[0].ask("not mine").await, Err(SearchError::NotAMember));
-    assert!(gateways.iter().all(|gateway| gateway.waiting() == 0));
-}
-
-#[tokio::test]
-async fn without_a_worker_search_is_unavailable_in_time() {
-    let deployment = Deployment::new(SHORT).await;
-    let gateway = deployment.gateway("left").await;
-    let outcomes = timeout(PATIENCE, join_all((0..3).map(|_| gateway.ask("anybody?")))).await.unwrap();
-    assert!(outcomes.iter().all(is_unavailable), "{outcomes:?}");
-    assert_eq!(gateway.waiting(), 0);
-    // Nobody waits for those any more: they are not kept for whoever comes.
-    let worker = deployment.worker("one").await;
-    assert_eq!(gateway.is_answered().await, worker.index.name);
-}
-
-#[tokio::test]
-async fn without_a_broker_search_is_unavailable_and_comes_back() {
-    let deployment = Deployment::new(LONG).await;
-    let _worker = deployment.worker("one").await;
-    let gateway = deployment.gateway("left").await;
-    gateway.is_answered().await;
-    gateway.proxy.accept(false);
-    gateway.proxy.cut();
-    let refused = async { while !is_unavailable(&gateway.ask("anybody?").await) {} };
-    // Long before a worker would have had to answer.
-    timeout(LONG / 2, refused).await.unwrap();
-    gateway.proxy.accept(true);
-    gateway.is_answered().await;
-}
-
-#[tokio::test]
-async fn a_question_that_died_with_its_worker_is_answered_by_another() {
-    let deployment = Deployment::new(LONG).await;
-    let first = deployment.worker("first").await;
-    let gateway = deployment.gateway("left").await;
-    gateway.is_answered().await;
-    let asked = async {
-        let answer = gateway.ask("held").await;
-        answer.unwrap().cursor.unwrap()
-    };
-    let taken_over = async {
-        first.holds(1).await;
-        let second = deployment.worker("second").await;
-        second.index.releases.send_replace(true);
-        first.dies().await;
-        second
-    };
-    let (said, _second) = timeout(PATIENCE, async { tokio::join!(asked, taken_over) }).await.unwrap();
-    assert_eq!(said, "ada held second");
-}
-
-#[tokio::test]
-async fn a_question_that_died_with_the_only_worker_times_out() {
-    let deployment = Deployment::new(Duration::from_secs(2)).await;
-    let worker = deployment.worker("first").await;
-    let gateway = deployment.gateway("left").await;
-    gateway.is_answered().await;
-    let dies = async {
-        worker.holds(1).await;
-        worker.dies().await;
-    };
-    let began = Instant::now();
-    let (outcome, ()) = timeout(PATIENCE, async { tokio::join!(gateway.ask("held"), dies) }).await.unwrap();
-    assert!(is_unavailable(&outcome), "{outcome:?}");
-    assert!(began.elapsed() >= Duration::from_secs(2));
-    assert_eq!(gateway.waiting(), 0);
-}
-
-#[tokio::test]
-async fn what_is_no_question_stops_no_worker() {
-    let deployment = Deployment::new(LONG).await;
-    let _worker = deployment.worker("one").await;
-    let gateway = deployment.gateway("left").await;
-    gateway.is_answered().await;
-    let other = Task::Index(IndexTask { channel: ChannelId::new_group(), first: 1, last: 2 }).encode().unwrap();
-    for garbage in [Bytes::new(), vec![1].into(), vec![0xff; 1000].into(), vec![9, 1, 2].into(), other] {
-        enqueue_confirmed(&*gateway.search.queue, LANE, garbage).await.unwrap();
-    }
-    gateway.is_answered().await;
-}
-
-#[tokio::test]
-async fn no_more_questions_wait_than_may() {
-    let deployment = Deployment::new(LONG).await;
-    let gateway = deployment.gateway("left").await;
-    let waiting = gateway.search.waiting();
-    let mut asked: Vec<_> = (0..MAX_WAITING).map(|_| waiting.ask().unwrap()).collect();
-    assert!(waiting.ask().is_none());
-    // At once.
-    assert!(is_unavailable(&timeout(LONG / 2, gateway.ask("one more")).await.unwrap()));
-    // Whoever goes makes room.
-    asked.pop();
-    asked.push(waiting.ask().unwrap());
-    assert!(waiting.ask().is_none());
-    drop(asked);
-    assert_eq!(gateway.waiting(), 0);
-}
-
-#[tokio::test]
-async fn an_answer_after_the_time_is_counted_and_dropped() {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let counted = recorder.handle();
-    // Of this thread, on which all of this test runs.
-    let _guard = metrics::set_default_local_recorder(&recorder);
-    let deployment = Deployment::new(SHORT).await;
-    let worker = deployment.worker("one").await;
-    let gateway = deployment.gateway("left").await;
-    gateway.is_answered().await;
-    while !timeout(PATIENCE, gateway.ask("held")).await.is_ok_and(|outcome| {
-        assert!(is_unavailable(&outcome), "{outcome:?}");
-        *worker.index.held.borrow() > 0
-    }) {}
-    let count = || {
-        let text = counted.render();
-        let value = text.lines().find_map(|line| line.strip_prefix("aula_search_answers_late_total "));
-        value.map_or(0, |value| value.parse::<u64>().unwrap())
-    };
-    let before = count();
-    worker.index.releases.send_replace(true);
-    let late = async {
-        while count() == before {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, late).await.unwrap();
-    gateway.is_answered().await;
-}
-
-/// Another worker is free: it must get what the first one could only keep waiting.
-#[tokio::test]
-async fn a_worker_takes_no_more_questions_than_it_works_on() {
-    let deployment = Deployment::new(LONG).await;
-    let first = deployment.worker("first").await;
-    let gateway = deployment.gateway("left").await;
-    gateway.is_answered().await;
-    let held = join_all((0..40).map(|_| gateway.ask("held")));
-    let then = async {
-        first.holds(32).await;
-        let second = deployment.worker("second").await;
-        second.holds(8).await;
-        for worker in [&first, &second] {
-            worker.index.releases.send_replace(true);
-        }
-    };
-    let (outcomes, ()) = timeout(PATIENCE, async { tokio::join!(held, then) }).await.unwrap();
-    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-}
-
-/// The broker has not noticed yet that the gateway's last connection is gone, and keeps its queue.
-#[tokio::test]
-async fn what_the_broker_keeps_of_a_lost_connection_is_not_in_the_way() {
-    let deployment = Deployment::new(LONG).await;
-    let _worker = deployment.worker("one").await;
-    let lost = deployment.vhost.link().await;
-    let channel = lost.channel().await.unwrap();
-    let queue = deployment.topology.gateway_queue("search_results", "left").unwrap();
-    declare_gateway_queue(&channel, &queue).await.unwrap();
-    let gateway = deployment.gateway("left").await;
-    gateway.is_answered().await;
 }
