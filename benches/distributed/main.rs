@@ -14,29 +14,25 @@
 )]
 
 mod bare;
-#[path = "../durable/client.rs"]
-mod client;
+#[path = "../load/mod.rs"]
+mod load;
 mod site;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde_json::json;
-use tokio::sync::Semaphore;
 
-use client::{Client, Event};
+use load::client::{Client, Event};
+use load::{BODY_BYTES, CLIENTS, WINDOW};
 use site::{Gateway, Site};
 
-const CLIENTS: usize = 50;
-/// Sends of one client on their way to `persisted`.
-const WINDOW: usize = 64;
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(6);
 const OPEN_LOOP: Duration = Duration::from_secs(20);
 const OPEN_LOOP_RATE: u64 = 500;
-const BODY_BYTES: usize = 100;
+/// For what is still on its way after a round.
+const DRAIN: Duration = Duration::from_secs(20);
 const KILLS: usize = 10;
 
 #[tokio::main]
@@ -52,18 +48,18 @@ async fn measure(site: Arc<Site>) {
     let gateways = [site.gateway(0), site.gateway(1)];
     let mut workers = vec![site.worker(&["db_tasks"]), site.worker(&["db_tasks"])];
     let clients = connect_pairs(&site, &gateways).await;
-    throughput(&clients, Duration::from_secs(2)).await;
+    load::throughput(&clients, Duration::from_secs(2), DRAIN).await;
 
     // The indexer has no work beside it, as on a host of its own: here all share two processors.
     let indexer = site.worker(&["index_tasks"]);
-    let latency = latency(&clients).await;
+    let latency = load::latency(&clients, OPEN_LOOP_RATE, OPEN_LOOP).await;
     indexer.kill();
 
     let mut persisted_in_all = 0;
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let cpu = cpu(&gateways, &workers);
-        let (count, took) = throughput(&clients, ROUND).await;
+        let (count, took) = load::throughput(&clients, ROUND, DRAIN).await;
         let cpu = self::cpu(&gateways, &workers) - cpu;
         persisted_in_all += count;
         let bare = bare::stored_per_second(&site, BODY_BYTES, CLIENTS * WINDOW, ROUND).await;
@@ -126,93 +122,17 @@ fn cpu(gateways: &[Gateway], workers: &[site::Process]) -> Duration {
     gateways.iter().map(|gateway| gateway.process.cpu()).chain(workers.iter().map(site::Process::cpu)).sum()
 }
 
-/// Clients 2n and 2n+1 share a direct channel, on two gateways.
+/// The members of each pair are on two gateways.
 async fn connect_pairs(site: &Site, gateways: &[Gateway; 2]) -> Vec<Client> {
-    let names: Vec<String> = (0..CLIENTS).map(|n| format!("bench-{n:03}")).collect();
+    let names = load::names();
     let mut clients = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let address = gateways[index % 2].address;
         let token = site.sign_up(address, name).await;
         clients.push(Client::connect(address, &token).await);
     }
-    for pair in 0..CLIENTS / 2 {
-        let (first, second) = (2 * pair, 2 * pair + 1);
-        let channel = clients[first].create_direct(&names[second]).await;
-        clients[first].channel = channel.clone();
-        clients[second].joined(&channel).await;
-        clients[second].channel = channel;
-    }
+    load::pair_up(&mut clients, &names).await;
     clients
-}
-
-/// Keeps every client's window full; the number of sends persisted in `length`.
-async fn throughput(clients: &[Client], length: Duration) -> (u64, Duration) {
-    let persisted = Arc::new(AtomicU64::new(0));
-    let began = Instant::now();
-    let mut senders = Vec::new();
-    for client in clients {
-        let window = Arc::new(Semaphore::new(WINDOW));
-        let (mut events, sender) = (client.listen(), client.sender());
-        let body = "x".repeat(BODY_BYTES);
-        let (free, counted) = (Arc::clone(&window), Arc::clone(&persisted));
-        let listener = tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if let Event::Persisted = event {
-                    free.add_permits(1);
-                    counted.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        senders.push(tokio::spawn(async move {
-            while began.elapsed() < length {
-                window.acquire().await.unwrap().forget();
-                sender.send(&body).await;
-            }
-            // What is on its way must not count for the next round.
-            let _all = tokio::time::timeout(Duration::from_secs(20), window.acquire_many(WINDOW as u32)).await.unwrap();
-            listener.abort();
-        }));
-    }
-    tokio::time::sleep_until((began + length).into()).await;
-    let (count, took) = (persisted.load(Ordering::Relaxed), began.elapsed());
-    for sender in senders {
-        sender.await.unwrap();
-    }
-    (count, took)
-}
-
-/// Open loop: each send has its moment, and what waits for a late one counts as latency. In microseconds.
-async fn latency(clients: &[Client]) -> Histogram<u64> {
-    let (results, mut samples) = tokio::sync::mpsc::channel(100_000);
-    let began = Instant::now();
-    let mut tasks = Vec::new();
-    for client in clients {
-        let (mut events, results) = (client.listen(), results.clone());
-        tasks.push(tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if let Event::Received { scheduled_us } = event {
-                    let now = began.elapsed().as_micros() as u64;
-                    results.send(now.saturating_sub(scheduled_us)).await.unwrap();
-                }
-            }
-        }));
-    }
-    let total = OPEN_LOOP_RATE * OPEN_LOOP.as_secs();
-    for n in 0..total {
-        let scheduled = Duration::from_micros(n * 1_000_000 / OPEN_LOOP_RATE);
-        tokio::time::sleep_until((began + scheduled).into()).await;
-        let body = format!("{:>12}{}", scheduled.as_micros(), "x".repeat(BODY_BYTES - 12));
-        clients[n as usize % clients.len()].sender().send(&body).await;
-    }
-    let mut histogram = Histogram::new(3).unwrap();
-    for _ in 0..total {
-        let sample = tokio::time::timeout(Duration::from_secs(10), samples.recv()).await.expect("all arrive").unwrap();
-        histogram.record(sample).unwrap();
-    }
-    for task in tasks {
-        task.abort();
-    }
-    histogram
 }
 
 /// Two indexers work off what the rounds have left; then the same number of documents by bare bulks.

@@ -1,6 +1,6 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use reqwest::Method;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
+
+use crate::load::process;
 
 pub const SHARDS: u16 = 2;
 
@@ -189,13 +191,9 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// User and system time so far (proc_pid_stat(5), fields 14 and 15).
+    /// User and system time so far.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(Path::new("/proc").join(self.child.id().to_string()).join("stat")).unwrap();
-        let after_name = stat.rsplit_once(')').unwrap().1;
-        let ticks: u64 =
-            after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
-        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        process::cpu(self.child.id())
     }
 }
 

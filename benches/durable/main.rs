@@ -11,28 +11,24 @@
 )]
 
 mod bare;
-mod client;
+#[path = "../load/mod.rs"]
+mod load;
 mod server;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde_json::json;
-use tokio::sync::Semaphore;
 
-use client::{Client, Event};
+use load::client::Client;
+use load::{BODY_BYTES, CLIENTS, WINDOW};
 use server::Server;
 
-const CLIENTS: usize = 50;
-/// Sends of one client on their way to `persisted`.
-const WINDOW: usize = 64;
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(6);
 const OPEN_LOOP: Duration = Duration::from_secs(10);
 const OPEN_LOOP_RATE: u64 = 1_000;
-const BODY_BYTES: usize = 100;
+/// For what is still on its way after a round.
+const DRAIN: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() {
@@ -41,19 +37,19 @@ async fn main() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let at_rest = server.resident_kib();
     let clients = connect_pairs(&server).await;
-    throughput(&clients, Duration::from_millis(500)).await;
+    load::throughput(&clients, Duration::from_millis(500), DRAIN).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
 
     // First, because after the rounds the index has much to catch up with.
     let cpu = server.cpu();
-    let latency = latency(&clients).await;
+    let latency = load::latency(&clients, OPEN_LOOP_RATE, OPEN_LOOP).await;
     let cpu_at_1000 = (server.cpu() - cpu).as_secs_f64() * 1e6 / latency.len() as f64;
 
     let mut rounds = Vec::new();
     let mut persisted_in_all = 0;
     for _ in 0..ROUNDS {
         let cpu = server.cpu();
-        let (count, took) = throughput(&clients, ROUND).await;
+        let (count, took) = load::throughput(&clients, ROUND, DRAIN).await;
         let cpu = server.cpu() - cpu;
         persisted_in_all += count;
         let bare = bare::rows_per_second(folder.path(), BODY_BYTES, Duration::from_secs(3));
@@ -107,90 +103,13 @@ async fn main() {
     );
 }
 
-/// Clients 2n and 2n+1 share a direct channel.
 async fn connect_pairs(server: &Server) -> Vec<Client> {
-    let names: Vec<String> = (0..CLIENTS).map(|n| format!("bench-{n:03}")).collect();
+    let names = load::names();
     let mut clients = Vec::new();
     for name in &names {
         let token = server.mint(name);
         clients.push(Client::connect(server.address(), &token).await);
     }
-    for pair in 0..CLIENTS / 2 {
-        let (first, second) = (2 * pair, 2 * pair + 1);
-        let channel = clients[first].create_direct(&names[second]).await;
-        clients[first].channel = channel.clone();
-        clients[second].joined(&channel).await;
-        clients[second].channel = channel;
-    }
+    load::pair_up(&mut clients, &names).await;
     clients
-}
-
-/// Keeps every client's window full; the number of sends persisted in `length`.
-async fn throughput(clients: &[Client], length: Duration) -> (u64, Duration) {
-    let persisted = Arc::new(AtomicU64::new(0));
-    let began = Instant::now();
-    let mut senders = Vec::new();
-    for client in clients {
-        let window = Arc::new(Semaphore::new(WINDOW));
-        let (mut events, sender) = (client.listen(), client.sender());
-        let body = "x".repeat(BODY_BYTES);
-        let (free, counted) = (Arc::clone(&window), Arc::clone(&persisted));
-        let listener = tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if let Event::Persisted = event {
-                    free.add_permits(1);
-                    counted.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        senders.push(tokio::spawn(async move {
-            while began.elapsed() < length {
-                window.acquire().await.unwrap().forget();
-                sender.send(&body).await;
-            }
-            // What is on its way must not count for the next round.
-            let _all = tokio::time::timeout(Duration::from_secs(10), window.acquire_many(WINDOW as u32)).await.unwrap();
-            listener.abort();
-        }));
-    }
-    tokio::time::sleep_until((began + length).into()).await;
-    let (count, took) = (persisted.load(Ordering::Relaxed), began.elapsed());
-    for sender in senders {
-        sender.await.unwrap();
-    }
-    (count, took)
-}
-
-/// Open loop: each send has its moment, and what waits for a late one counts as latency. In microseconds.
-async fn latency(clients: &[Client]) -> Histogram<u64> {
-    let (results, mut samples) = tokio::sync::mpsc::channel(100_000);
-    let began = Instant::now();
-    let mut tasks = Vec::new();
-    for client in clients {
-        let (mut events, results) = (client.listen(), results.clone());
-        tasks.push(tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if let Event::Received { scheduled_us } = event {
-                    let now = began.elapsed().as_micros() as u64;
-                    results.send(now.saturating_sub(scheduled_us)).await.unwrap();
-                }
-            }
-        }));
-    }
-    let total = OPEN_LOOP_RATE * OPEN_LOOP.as_secs();
-    for n in 0..total {
-        let scheduled = Duration::from_micros(n * 1_000_000 / OPEN_LOOP_RATE);
-        tokio::time::sleep_until((began + scheduled).into()).await;
-        let body = format!("{:>12}{}", scheduled.as_micros(), "x".repeat(BODY_BYTES - 12));
-        clients[n as usize % clients.len()].sender().send(&body).await;
-    }
-    let mut histogram = Histogram::new(3).unwrap();
-    for _ in 0..total {
-        let sample = tokio::time::timeout(Duration::from_secs(10), samples.recv()).await.expect("all arrive").unwrap();
-        histogram.record(sample).unwrap();
-    }
-    for task in tasks {
-        task.abort();
-    }
-    histogram
 }

@@ -1,0 +1,106 @@
+//! The load that the benchmarks share: clients in pairs, each with a full window of sends, or at a fixed rate.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
+
+pub mod client;
+pub mod process;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use tokio::sync::Semaphore;
+
+use client::{Client, Event};
+
+pub const CLIENTS: usize = 50;
+/// Sends of one client on their way to `persisted`.
+pub const WINDOW: usize = 64;
+pub const BODY_BYTES: usize = 100;
+
+pub fn names() -> Vec<String> {
+    (0..CLIENTS).map(|n| format!("bench-{n:03}")).collect()
+}
+
+/// Clients 2n and 2n+1 share a direct channel.
+pub async fn pair_up(clients: &mut [Client], names: &[String]) {
+    for pair in 0..CLIENTS / 2 {
+        let (first, second) = (2 * pair, 2 * pair + 1);
+        let channel = clients[first].create_direct(&names[second]).await;
+        clients[first].channel = channel.clone();
+        clients[second].joined(&channel).await;
+        clients[second].channel = channel;
+    }
+}
+
+/// Keeps every client's window full; the number of sends persisted in `length`. What is on its way then has `drain` to
+/// arrive.
+pub async fn throughput(clients: &[Client], length: Duration, drain: Duration) -> (u64, Duration) {
+    let persisted = Arc::new(AtomicU64::new(0));
+    let began = Instant::now();
+    let mut senders = Vec::new();
+    for client in clients {
+        let window = Arc::new(Semaphore::new(WINDOW));
+        let (mut events, sender) = (client.listen(), client.sender());
+        let body = "x".repeat(BODY_BYTES);
+        let (free, counted) = (Arc::clone(&window), Arc::clone(&persisted));
+        let listener = tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::Persisted = event {
+                    free.add_permits(1);
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        senders.push(tokio::spawn(async move {
+            while began.elapsed() < length {
+                window.acquire().await.unwrap().forget();
+                sender.send(&body).await;
+            }
+            // What is on its way must not count for the next round.
+            let _all = tokio::time::timeout(drain, window.acquire_many(WINDOW as u32)).await.unwrap();
+            listener.abort();
+        }));
+    }
+    tokio::time::sleep_until((began + length).into()).await;
+    let (count, took) = (persisted.load(Ordering::Relaxed), began.elapsed());
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    (count, took)
+}
+
+/// Open loop: each of `rate` sends a second has its moment, and what waits for a late one counts as latency. In
+/// microseconds.
+pub async fn latency(clients: &[Client], rate: u64, length: Duration) -> Histogram<u64> {
+    let (results, mut samples) = tokio::sync::mpsc::channel(100_000);
+    let began = Instant::now();
+    let mut tasks = Vec::new();
+    for client in clients {
+        let (mut events, results) = (client.listen(), results.clone());
+        tasks.push(tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::Received { scheduled_us } = event {
+                    let now = began.elapsed().as_micros() as u64;
+                    results.send(now.saturating_sub(scheduled_us)).await.unwrap();
+                }
+            }
+        }));
+    }
+    let total = rate * length.as_secs();
+    for n in 0..total {
+        let scheduled = Duration::from_micros(n * 1_000_000 / rate);
+        tokio::time::sleep_until((began + scheduled).into()).await;
+        let body = format!("{:>12}{}", scheduled.as_micros(), "x".repeat(BODY_BYTES - 12));
+        clients[n as usize % clients.len()].sender().send(&body).await;
+    }
+    let mut histogram = Histogram::new(3).unwrap();
+    for _ in 0..total {
+        let sample = tokio::time::timeout(Duration::from_secs(10), samples.recv()).await.expect("all arrive").unwrap();
+        histogram.record(sample).unwrap();
+    }
+    for task in tasks {
+        task.abort();
+    }
+    histogram
+}
