@@ -42,13 +42,7 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
     let publishing = Link::open(&config.rabbitmq, &format!("{role}, publishing")).await?;
     let consuming = Link::open(&config.rabbitmq, &format!("{role}, consuming")).await?;
     let topology = Arc::new(Topology::new(&Values::configured(config))?);
-    let options = RabbitQueueOptions {
-        publishing: publishing.clone(),
-        consuming: consuming.clone(),
-        management: Management::new(&config.rabbitmq)?,
-        publish_window: config.rabbitmq.publish_window,
-    };
-    let queue: Arc<dyn TaskQueue> = Arc::new(RabbitQueue::open(&topology, options).await?);
+    let queue = open_queue(config, &topology, publishing.clone(), consuming.clone()).await?;
 
     let client = connect_elasticsearch(&config.elasticsearch)?;
     let (timeout, total_cap) = (config.search.timeout, config.search.total_cap as u64);
@@ -81,13 +75,18 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
 pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Arc<dyn TaskQueue>> {
     let topology = Topology::new(&Values::configured(config))?;
     let link = Link::open(&config.rabbitmq, "looking").await?;
-    let options = RabbitQueueOptions {
-        publishing: link.clone(),
-        consuming: link,
-        management: Management::new(&config.rabbitmq)?,
-        publish_window: config.rabbitmq.publish_window,
-    };
-    Ok(Arc::new(RabbitQueue::open(&topology, options).await?))
+    open_queue(config, &topology, link.clone(), link).await
+}
+
+async fn open_queue(
+    config: &Config,
+    topology: &Topology,
+    publishing: Link,
+    consuming: Link,
+) -> anyhow::Result<Arc<dyn TaskQueue>> {
+    let (management, publish_window) = (Management::new(&config.rabbitmq)?, config.rabbitmq.publish_window);
+    let options = RabbitQueueOptions { publishing, consuming, management, publish_window };
+    Ok(Arc::new(RabbitQueue::open(topology, options).await?))
 }
 
 /// Different for each start: a queue of the one before may still be there.

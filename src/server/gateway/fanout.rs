@@ -31,7 +31,7 @@ impl EventSink for Gateway {
                 self.tell(&sender, Frame::Status(Status::Persisted { channel, seq, client_id }));
             }
             Event::Rejected { channel, sender, client_id, code } => {
-                metrics::counter!("aula_refused_total", "reason" => code.as_str()).increment(1);
+                count_refusal(code);
                 self.tell(&sender, Frame::Status(Status::Rejected { channel, client_id, code }));
             }
             Event::Watermarks { channel, delivered, read } => {
@@ -40,11 +40,7 @@ impl EventSink for Gateway {
                 for (status, seq) in [("delivered", delivered), ("read", read)] {
                     seq.into_iter().for_each(|seq| observe(&room, status, seq));
                 }
-                let delivered = delivered.map(|seq| Status::Delivered { channel, seq });
-                let read = read.map(|seq| Status::Read { channel, seq });
-                for status in delivered.into_iter().chain(read) {
-                    room.broadcast(&Encoded::new(Frame::Status(status)), None);
-                }
+                say_watermarks(&room, delivered, read);
             }
             Event::Joined { channel, joined, joined_seq, origin } => {
                 self.joined(&channel, &joined, joined_seq, origin.as_ref());
@@ -160,9 +156,8 @@ impl Gateway {
         if is_new || reference.is_some() {
             session.push(&Frame::ChannelCreated { reference, channel: info.clone() });
         }
-        if is_new && let Err(last_seq) = room.join_after(session, joined_seq - 1) {
-            session.push(&Frame::Gap { channel: info.id, after: joined_seq - 1, last_seq });
-            room.join(session);
+        if is_new {
+            join_behind(&room, session, joined_seq - 1);
         }
     }
 
@@ -222,6 +217,25 @@ impl Gateway {
     pub(super) fn refuse(&self, session: &Session, error: Error) {
         count_refusal(error.code);
         session.push(&Frame::Error(error));
+    }
+}
+
+/// Adds a session whose stream begins right after `after`; at the present end, with a gap told, if what came since is no
+/// longer at hand.
+pub(super) fn join_behind(room: &Arc<Room>, session: &Arc<Session>, after: Seq) {
+    if let Err(last_seq) = room.join_after(session, after) {
+        session.push(&Frame::Gap { channel: room.id, after, last_seq });
+        room.join(session);
+    }
+}
+
+/// Tells everybody in the room what all members have, as far as that has risen.
+pub(super) fn say_watermarks(room: &Room, delivered: Option<Seq>, read: Option<Seq>) {
+    let channel = room.id;
+    let delivered = delivered.map(|seq| Status::Delivered { channel, seq });
+    let read = read.map(|seq| Status::Read { channel, seq });
+    for status in delivered.into_iter().chain(read) {
+        room.broadcast(&Encoded::new(Frame::Status(status)), None);
     }
 }
 

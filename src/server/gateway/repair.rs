@@ -4,13 +4,13 @@
 //! Events go on meanwhile; a room that one of them shows to be behind repairs itself. Statuses that were missed are said
 //! again as far as the ring reaches back; a sender who knows less repeats its send and is told then.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 
-use super::encoded::Encoded;
+use super::fanout::{join_behind, say_watermarks};
 use super::room::Room;
 use super::{Gateway, Session};
 use crate::message::{ChannelId, Seq, Username};
@@ -24,8 +24,8 @@ const CONCURRENCY: usize = 32;
 /// Entries read at once of a channel whose members here may all be gone.
 const PAGE: usize = 256;
 
-/// The heads that a repair has found so far.
-type Heads = Mutex<HashMap<ChannelId, Seq>>;
+/// The channels that a repair has been to so far.
+type Seen = Mutex<HashSet<ChannelId>>;
 
 impl Gateway {
     /// Repairs whenever events may have been missed. Runs until dropped.
@@ -40,29 +40,29 @@ impl Gateway {
         let began = std::time::Instant::now();
         let rooms = self.rooms.doubt();
         let users = self.sessions.users();
-        let (count, heads) = (users.len(), Arc::new(Heads::default()));
+        let (count, seen) = (users.len(), Arc::new(Seen::default()));
         let each = users.into_iter().map(|user| {
-            let (gateway, heads) = (Arc::clone(self), Arc::clone(&heads));
-            async move { gateway.repair_user(&user, &heads).await }
+            let (gateway, seen) = (Arc::clone(self), Arc::clone(&seen));
+            async move { gateway.repair_user(&user, &seen).await }
         });
         let each = futures_util::stream::iter(each);
         each.buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
         for room in rooms {
-            self.repair_abandoned(&room, &heads).await;
+            self.repair_abandoned(&room, &seen).await;
         }
         let seconds = began.elapsed().as_secs_f64();
         tracing::info!(users = count, seconds, "rooms and sessions are up to date again");
     }
 
     /// Brings the rooms of a user's channels up to the store's heads, and its sessions into those they are missing.
-    async fn repair_user(&self, user: &Username, heads: &Heads) {
+    async fn repair_user(&self, user: &Username, seen: &Seen) {
         let memberships = self.memberships(user).await;
         let ids: HashSet<ChannelId> = memberships.iter().map(|membership| membership.channel.id).collect();
         for membership in memberships {
             let (info, head) = (&membership.channel, membership.channel.last_seq);
             let room = self.rooms.enter(info.id, head);
             room.learn(info, Some(membership.last_at));
-            if heads.lock().insert(info.id, head).is_none() {
+            if seen.lock().insert(info.id) {
                 self.repair_room(&room, &membership).await;
             }
             // Somebody else may be filling it, and an entry on the way may send this user away and bring it back.
@@ -92,13 +92,8 @@ impl Gateway {
             let (channel, seq, client_id) = (message.channel, message.seq, message.client_id);
             self.tell(&message.sender, Frame::Status(Status::Persisted { channel, seq, client_id }));
         }
-        let channel = room.id;
         let (delivered, read) = room.raise(Some(membership.delivered_by_all), Some(membership.read_by_all));
-        let delivered = delivered.map(|seq| Status::Delivered { channel, seq });
-        let read = read.map(|seq| Status::Read { channel, seq });
-        for status in delivered.into_iter().chain(read) {
-            room.broadcast(&Encoded::new(Frame::Status(status)), None);
-        }
+        say_watermarks(room, delivered, read);
     }
 
     /// Until nothing up to `head` is missing any more: whoever fills a hole fills it, or gives it up.
@@ -134,15 +129,12 @@ impl Gateway {
             return;
         }
         session.push(&Frame::ChannelCreated { reference: None, channel });
-        if let Err(last_seq) = room.join_after(session, after) {
-            session.push(&Frame::Gap { channel: room.id, after, last_seq });
-            room.join(session);
-        }
+        join_behind(room, session, after);
     }
 
     /// Rooms that none of the users read above is in any more: their end is known from the log alone.
-    async fn repair_abandoned(&self, room: &Arc<Room>, heads: &Heads) {
-        if !heads.lock().contains_key(&room.id) && room.idle_since().is_none() {
+    async fn repair_abandoned(&self, room: &Arc<Room>, seen: &Seen) {
+        if !seen.lock().contains(&room.id) && room.idle_since().is_none() {
             self.read_on(room).await;
         }
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::server::auth::AuthError;
+use crate::server::gateway::count_refusal;
 use crate::wire::ErrorCode;
 
 /// A refusal, as problem details (RFC 9457) with the same codes as on the socket.
@@ -78,7 +79,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        metrics::counter!("aula_refused_total", "reason" => self.code.as_str()).increment(1);
+        count_refusal(self.code);
         let body = ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),

@@ -137,7 +137,7 @@ impl<B: Backend> Fixture<B> {
     }
 }
 
-fn query(text: &str) -> Query {
+pub(super) fn query(text: &str) -> Query {
     Query {
         text: text.into(),
         channel: None,

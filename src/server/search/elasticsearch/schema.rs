@@ -12,9 +12,10 @@ use elasticsearch::http::response::Response;
 use serde_json::{Value, json};
 
 use super::client;
+use crate::server::migrate::ELASTICSEARCH;
 
-/// With `{alias}` in the place of the alias.
-const TEMPLATE: &str = include_str!("../../../../schema/elasticsearch/0001_messages.json");
+/// The newest file, with `{alias}` in the place of the alias.
+const TEMPLATE: &str = ELASTICSEARCH[ELASTICSEARCH.len() - 1].text;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::testing::{TestIndex, configured};
 use super::*;
 use crate::message::{ChannelKind, Millis, Role};
+use crate::server::search::contract;
 use crate::server::sqlite::testing::TempDatabase;
 use crate::server::store::{ChannelBatch, Member, NewChannel, SqliteStore};
 
@@ -74,16 +75,7 @@ fn reader() -> Username {
 }
 
 fn query(text: &str) -> Query {
-    Query {
-        text: text.into(),
-        channel: None,
-        from: None,
-        before: None,
-        after: None,
-        limit: 100,
-        cursor: None,
-        facets: false,
-    }
+    Query { limit: 100, ..contract::query(text) }
 }
 
 fn message(channel: ChannelId, seq: u64, body: &str) -> Message {
