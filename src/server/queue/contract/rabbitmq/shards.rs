@@ -1,6 +1,6 @@
 //! Another number of shards, while tasks are under way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -55,17 +55,18 @@ async fn another_number_of_shards_loses_nothing_and_keeps_each_channels_order() 
     let backend = Rabbitmq::fresh().await;
     let first = backend.open(settings(2)).await.unwrap();
     let (done, stop) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
+    let enough = CancellationToken::new();
     // Workers don't care how many shards there are.
     work(first.queue.clone(), Arc::clone(&done), stop.clone());
     let current = watch::Sender::new((2, first.queue.clone()));
     let channels: Vec<ChannelId> = (0..CHANNELS).map(|_| ChannelId::new_group()).collect();
     let accepted = Arc::new(Mutex::new(Vec::new()));
     let producer = tokio::spawn({
-        let (mut current, accepted, stop) = (current.subscribe(), Arc::clone(&accepted), stop.clone());
+        let (mut current, accepted, enough) = (current.subscribe(), Arc::clone(&accepted), enough.clone());
         let channels = channels.clone();
         async move {
             let mut number = 0;
-            while !stop.is_cancelled() {
+            while !enough.is_cancelled() {
                 let (shards, queue) = current.borrow_and_update().clone();
                 let place = number % CHANNELS;
                 let text = format!("{place} {number}");
@@ -99,14 +100,17 @@ async fn another_number_of_shards_loses_nothing_and_keeps_each_channels_order() 
         processes.push(process);
     }
     tokio::time::sleep(A_MOMENT * 4).await;
+    enough.cancel();
+    producer.await.unwrap();
+    let mut missing: HashSet<String> = accepted.lock().iter().cloned().collect();
     let all_done = async {
-        while accepted.lock().iter().any(|text| !done.lock().contains(text)) {
+        while !missing.is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;
+            done.lock().iter().for_each(|text| drop(missing.remove(text)));
         }
     };
     timeout(PATIENCE, all_done).await.unwrap();
     stop.cancel();
-    producer.await.unwrap();
 
     // A task may be worked on again, when its queue went with it in hand: but not after a later one of its channel.
     let mut last: HashMap<String, usize> = HashMap::new();
