@@ -46,6 +46,15 @@ cassandra_start() {
     fi
     cp "$HERE/logback.xml" "$dir/conf/"
     sed "s/@SEEDS@/${seeds//,/:$storage_port,}:$storage_port/" "$HERE/cassandra.yaml" >"$dir/conf/cassandra.yaml"
+    if [ "$name" = cassandra ] && secured; then
+        give_certificates "$dir/conf"
+        cat "$dir/conf/server.key" "$dir/conf/server.pem" >"$dir/conf/keystore.pem"
+        sed -i 's/AllowAllAuthenticator/PasswordAuthenticator/; s/AllowAllAuthorizer/CassandraAuthorizer/' \
+            "$dir/conf/cassandra.yaml"
+        sed "s|@CONF@|$dir/conf|" "$HERE/cassandra.tls.yaml" >>"$dir/conf/cassandra.yaml"
+        # The first user is made at once: nobody else could make it first.
+        settings+=(-Dcassandra.superuser_setup_delay_ms=0)
+    fi
     settings+=(
         "-Dcassandra.config=file://$dir/conf/cassandra.yaml"
         -Dcassandra.config.allow_system_properties=true

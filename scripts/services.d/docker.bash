@@ -8,7 +8,7 @@ PROJECT=aula-services
     PROJECT=$(basename "$AULA_SERVICES_STATE" | tr '[:upper:]' '[:lower:]' | tr -c 'a-z0-9\n' - | sed 's/^-*//')
 
 docker_answers() {
-    [ -z "${AULA_SERVICES_WITHOUT_DOCKER:-}" ] && command -v docker >/dev/null 2>&1 || return 1
+    [ -z "${AULA_SERVICES_WITHOUT_DOCKER:-}${AULA_SERVICES_SECURED:-}" ] && command -v docker >/dev/null 2>&1 || return 1
     # The engine's answer has to be asked for: a client alone starts nothing.
     timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
 }

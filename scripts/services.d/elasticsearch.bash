@@ -34,6 +34,13 @@ elasticsearch_start() {
     cp "$home/config/log4j2.properties" "$HERE/elasticsearch.yml" "$dir/conf/"
     # Its own log of garbage collections, and where it dumps its heap, are folders of the distribution's.
     sed '/-Xlog:gc/d; /HeapDump/d; /ErrorFile/d' "$home/config/jvm.options" >"$dir/conf/jvm.options"
+    if secured; then
+        give_certificates "$dir/conf"
+        cp "$HERE/elasticsearch.users" "$dir/conf/users"
+        echo "superuser:${ELASTICSEARCH_USER%%:*}" >"$dir/conf/users_roles"
+        sed -i 's/^xpack.security.enabled: false$/xpack.security.enabled: true/' "$dir/conf/elasticsearch.yml"
+        cat "$HERE/elasticsearch.tls.yml" >>"$dir/conf/elasticsearch.yml"
+    fi
     if [ "$(id -u)" = 0 ]; then
         # It refuses to run as root, and another user can't read root's cache.
         as=("${AS_NOBODY[@]}")
@@ -52,6 +59,8 @@ elasticsearch_start() {
 }
 
 elasticsearch_ready() {
-    curl -fsS -m 2 -o /dev/null "http://127.0.0.1:$ELASTICSEARCH_PORT/_cluster/health?wait_for_status=yellow&timeout=1s" \
+    local way=(http)
+    secured && way=(https --cacert "$CERTIFICATES/ca.pem" -u "$ELASTICSEARCH_USER")
+    curl -fsS -m 2 -o /dev/null "${way[@]:1}" "${way[0]}://127.0.0.1:$ELASTICSEARCH_PORT/_cluster/health?wait_for_status=yellow&timeout=1s" \
         2>/dev/null
 }

@@ -84,6 +84,7 @@ processes_missing() {
     need setsid util-linux
     need setpriv util-linux
     need flock util-linux
+    if secured; then need openssl openssl; fi
     for name in "$@"; do
         "$(kind "$name")_needs" "$name"
     done

@@ -3,7 +3,9 @@
 
 rabbitmq_address() { echo 127.0.0.1; }
 rabbitmq_ports() {
-    echo "$RABBITMQ_PORT $RABBITMQ_MANAGEMENT_PORT $RABBITMQ_PROMETHEUS_PORT $RABBITMQ_DIST_PORT $RABBITMQ_EPMD_PORT"
+    local tls=
+    secured && tls=" $RABBITMQ_TLS_PORT"
+    echo "$RABBITMQ_PORT $RABBITMQ_MANAGEMENT_PORT $RABBITMQ_PROMETHEUS_PORT $RABBITMQ_DIST_PORT $RABBITMQ_EPMD_PORT$tls"
 }
 
 rabbitmq_needs() {
@@ -47,6 +49,7 @@ rabbitmq_env() {
 rabbitmq_start() {
     local name=$1 dir=$STATE/$1 env=()
     mkdir -p "$dir/conf" "$dir/data" "$dir/tmp" "$dir/home"
+    if secured; then give_certificates "$dir/conf"; fi
     cp "$HERE/rabbitmq.plugins" "$dir/conf/plugins"
     {
         cat "$HERE/rabbitmq.conf"
@@ -54,6 +57,14 @@ rabbitmq_start() {
         echo "management.tcp.port = $RABBITMQ_MANAGEMENT_PORT"
         echo "prometheus.tcp.ip = 127.0.0.1"
         echo "prometheus.tcp.port = $RABBITMQ_PROMETHEUS_PORT"
+        if secured; then
+            echo "listeners.ssl.1 = 127.0.0.1:$RABBITMQ_TLS_PORT"
+            echo "ssl_options.cacertfile = $dir/conf/ca.pem"
+            echo "ssl_options.certfile = $dir/conf/server.pem"
+            echo "ssl_options.keyfile = $dir/conf/server.key"
+            echo "ssl_options.verify = verify_peer"
+            echo "ssl_options.fail_if_no_peer_cert = true"
+        fi
     } >"$dir/conf/rabbitmq.conf"
     [ "$(id -u)" != 0 ] || chown -R nobody "$dir/conf" "$dir/data" "$dir/tmp" "$dir/home"
     rabbitmq_env

@@ -52,7 +52,9 @@ where
         // It prints, as errors, answers of the broker that it hands to us as well, and tasks that came back, body and all.
         .with_target("lapin", LevelFilter::OFF)
         // Repeats, for each statement, the database's opinion that its tables should be named with their keyspace.
-        .with_target("scylla::network::connection", LevelFilter::ERROR);
+        .with_target("scylla::network::connection", LevelFilter::ERROR)
+        // Whoever connects says why it failed.
+        .with_target("scylla::cluster::metadata::cc_establisher", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match log.format {
         LogFormat::Text => layer.boxed(),

@@ -43,3 +43,19 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 pub fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
+
+/// What to set when a server and this client don't trust each other, in brackets; nothing if that isn't the trouble.
+/// `said` is the error's text, `section` that of the server in the configuration.
+pub fn advice(section: &str, cert_file: Option<&Path>, said: &str) -> String {
+    let mentions = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    // A server that misses a certificate may close the connection before its alert is read.
+    let closed = ["reset by peer", "Broken pipe", "Connection broken", "end of file", "no answer within"];
+    let shows_none = cert_file.is_some_and(|file| !is_set(file));
+    if mentions(&["UnknownIssuer"]) {
+        format!(" (set {section}.ca_file to the authority that signed the server's certificate)")
+    } else if mentions(&["CertificateRequired", "CertificateUnknown"]) || (shows_none && mentions(&closed)) {
+        format!(" (the server may want a certificate that it trusts: {section}.cert_file and key_file)")
+    } else {
+        String::new()
+    }
+}

@@ -8,7 +8,6 @@ pub(crate) mod testing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -16,6 +15,9 @@ use scylla::statement::{Consistency, SerialConsistency};
 
 use super::tls;
 use crate::config;
+
+/// How long the first connections may take, contact points that don't answer included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A session with the cluster. Clones share it.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ impl Cassandra {
             .keepalive_interval(config.request_timeout)
             .keepalive_timeout(config.request_timeout)
             .tcp_nodelay(true)
+            // The one before is for open connections only, this for those that are being opened, too.
+            .tcp_keepalive_interval(config.request_timeout)
             // The driver asks for the schema to route by token: the keyspace's replication is all it needs.
             .keyspaces_to_fetch([&config.keyspace])
             .schema_agreement_interval(Duration::from_millis(100))
@@ -57,11 +61,26 @@ impl Cassandra {
         if enter {
             builder = builder.use_keyspace(&config.keyspace, false);
         }
-        let session = builder.build().await.with_context(|| {
-            format!("can't reach Cassandra at {} (cassandra.contact_points)", config.contact_points.join(", "))
-        })?;
+        // The driver waits for ever where a server closes the connection during a TLS handshake, now and then.
+        let built = tokio::time::timeout(CONNECT_TIMEOUT, builder.build()).await;
+        let built = built.map_err(|_elapsed| format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
+        let session = built.and_then(|built| built.map_err(|error| error.to_string()));
+        let session = session.map_err(|said| unreachable(config, &said))?;
         Ok(Self { session: Arc::new(session), reads, keyspace: config.keyspace.clone() })
     }
+}
+
+/// The driver's text goes through all its layers; of what an operator can mend, the way is named.
+fn unreachable(config: &config::Cassandra, said: &str) -> anyhow::Error {
+    let points = config.contact_points.join(", ");
+    let advice = if said.contains("Authentication is required") {
+        " (set cassandra.username and cassandra.password)".to_owned()
+    } else if said.contains("bad credentials") {
+        " (cassandra.username or cassandra.password is wrong)".to_owned()
+    } else {
+        tls::advice("cassandra", config.tls.then_some(&config.cert_file), said)
+    };
+    anyhow::anyhow!("can't reach Cassandra at {points} (cassandra.contact_points){advice}: {said}")
 }
 
 /// The driver's default policy repeats only idempotent statements.

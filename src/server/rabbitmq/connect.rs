@@ -2,6 +2,7 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Target {
     uri: AMQPUri,
     tls: Option<Arc<ClientConfig>>,
+    cert_file: PathBuf,
 }
 
 impl Target {
     pub(super) fn new(config: &config::Rabbitmq) -> anyhow::Result<Self> {
         let uri: AMQPUri = config.url.parse().map_err(|reason| anyhow::anyhow!("rabbitmq.url: {reason}"))?;
-        let mut target = Self { tls: None, uri };
+        let mut target = Self { tls: None, cert_file: config.cert_file.clone(), uri };
         // Both sides propose one, the shorter is taken. The protocol counts in seconds.
         target.uri.query.heartbeat = Some(u16::try_from(config.heartbeat.as_secs().max(1)).unwrap_or(u16::MAX));
         if target.uri.scheme == AMQPScheme::AMQPS {
@@ -71,7 +73,10 @@ impl Target {
         };
         let runtime = async_rs::TokioRuntime::tokio_current();
         let connecting = Connection::connector(self.uri.clone(), runtime, open_socket, properties);
-        let failed = |reason: String| Unavailable(format!("no connection with {}: {reason}", self.address()));
+        let failed = |reason: String| {
+            let advice = tls::advice("rabbitmq", self.tls.is_some().then_some(&self.cert_file), &reason);
+            Unavailable(format!("no connection with {}: {reason}{advice}", self.address()))
+        };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok((connection, cut)),
             Ok(Err(error)) => Err(failed(error.to_string())),

@@ -10,6 +10,8 @@ use crate::server::store::Page;
 
 /// Index tasks taken at once.
 const BATCH: usize = 256;
+/// Tasks that an indexer has in hand.
+pub(super) const PREFETCH: usize = 4 * BATCH;
 /// A pause after a batch lets the next one grow: an index is written more cheaply in larger pieces, and nobody waits
 /// for it. A lane that has more than a batch is behind, and gets no pause.
 const GATHER: Duration = Duration::from_millis(200);

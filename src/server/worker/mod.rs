@@ -58,7 +58,9 @@ const RESTART_AFTER: Duration = Duration::from_millis(200);
 pub async fn run(lane: Lane, stages: Stages, options: WorkerOptions, stop: CancellationToken) {
     loop {
         let prefetch = match lane.family {
-            Family::DbTasks | Family::IndexTasks => options.prefetch,
+            Family::DbTasks => options.prefetch,
+            // The rest is for other indexers.
+            Family::IndexTasks => options.prefetch.min(indexer::PREFETCH),
             // What one worker only kept waiting, another might answer; and in a worker's hands no question expires.
             Family::SearchTasks => options.prefetch.min(searcher::CONCURRENCY),
         };

@@ -9,6 +9,7 @@ mod outages;
 mod poison;
 mod promises;
 mod proxy;
+mod secured;
 mod servers;
 mod storm;
 mod trial;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::blocking;
 use super::proxy::Proxy;
-use super::servers::Servers;
+use super::servers::{Servers, User};
 
 const LIMIT: Duration = Duration::from_secs(30);
 pub const SHARDS: u16 = 2;
@@ -125,10 +125,17 @@ impl Namespace {
             None => servers.cassandra.clone(),
         };
         let elasticsearch = match proxies {
-            Some(proxies) => format!("http://{}", proxies.elasticsearch.addr()),
+            Some(proxies) => {
+                let at = proxies.elasticsearch.addr().to_string();
+                servers.elasticsearch.replace(authority(&servers.elasticsearch), &at)
+            }
             None => servers.elasticsearch.clone(),
         };
         let amqp = self.amqp_url(proxies.map(|proxies| &proxies.rabbitmq));
+        let certificate = |file| servers.certificates.as_ref().map(|folder| folder.join(file)).unwrap_or_default();
+        let (ca, own, key) = (certificate("ca.pem"), certificate("client.pem"), certificate("client.key"));
+        let name = |user: &Option<User>| user.as_ref().map_or("", |user| &user.name).to_owned();
+        let password = |user: &Option<User>| user.as_ref().map_or("", |user| &user.password).to_owned();
         // YAML reads JSON.
         let configuration = json!({
             "store": {"backend": "cassandra"},
@@ -139,9 +146,27 @@ impl Namespace {
                 "contact_points": cassandra,
                 "keyspace": self.name,
                 "replication": servers.replication.iter().collect::<Vec<_>>(),
+                "username": name(&servers.cassandra_user),
+                "password": password(&servers.cassandra_user),
+                "tls": servers.cassandra_user.is_some(),
+                "ca_file": ca,
+                "cert_file": own,
+                "key_file": key,
             },
-            "rabbitmq": {"url": amqp, "management_url": servers.management},
-            "elasticsearch": {"url": elasticsearch, "alias": self.alias()},
+            "rabbitmq": {
+                "url": amqp,
+                "management_url": servers.management,
+                "ca_file": ca,
+                "cert_file": own,
+                "key_file": key,
+            },
+            "elasticsearch": {
+                "url": elasticsearch,
+                "alias": self.alias(),
+                "username": name(&servers.elasticsearch_user),
+                "password": password(&servers.elasticsearch_user),
+                "ca_file": ca,
+            },
         });
         format!("{configuration:#}\n")
     }
@@ -163,7 +188,7 @@ impl Namespace {
     /// A call of RabbitMQ's management interface; panics unless it succeeds.
     pub async fn manage(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         let url = format!("{}/api/{path}", self.servers.management);
-        let mut request = http().request(method, &url).basic_auth("guest", Some("guest"));
+        let mut request = self.http().request(method, &url).basic_auth("guest", Some("guest"));
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -173,24 +198,41 @@ impl Namespace {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    fn http(&self) -> reqwest::Client {
+        let client = reqwest::Client::builder().timeout(LIMIT).no_proxy();
+        let Some(certificates) = &self.servers.certificates else { return client.build().unwrap() };
+        let authority = std::fs::read(certificates.join("ca.pem")).unwrap();
+        client.add_root_certificate(reqwest::Certificate::from_pem(&authority).unwrap()).build().unwrap()
+    }
+
     /// Removes what is there of it; what isn't is no error.
     async fn remove(&self) {
         let vhost = format!("{}/api/vhosts/{}", self.servers.management, self.name);
-        let vhost = http().delete(vhost).basic_auth("guest", Some("guest")).send();
+        let vhost = self.http().delete(vhost).basic_auth("guest", Some("guest")).send();
         let (alias, server) = (self.alias(), &self.servers.elasticsearch);
+        let elastic = |method, path: String| {
+            let request = self.http().request(method, format!("{server}/{path}"));
+            match &self.servers.elasticsearch_user {
+                Some(user) => request.basic_auth(&user.name, Some(&user.password)),
+                None => request,
+            }
+        };
         let index = async {
             // Wildcards are refused where something is deleted.
-            let listed = http().get(format!("{server}/{alias}*?expand_wildcards=all")).send().await;
+            let listed = elastic(Method::GET, format!("{alias}*?expand_wildcards=all")).send().await;
             let Ok(listed) = listed else { return };
             let listed: Value = listed.json().await.unwrap_or_default();
             for name in listed.as_object().into_iter().flat_map(|indices| indices.keys()) {
-                let _ = http().delete(format!("{server}/{name}")).send().await;
+                let _ = elastic(Method::DELETE, name.clone()).send().await;
             }
-            let _ = http().delete(format!("{server}/_index_template/{alias}")).send().await;
+            let _ = elastic(Method::DELETE, format!("_index_template/{alias}")).send().await;
         };
         let keyspace = async {
-            let session = SessionBuilder::new().known_nodes(&self.servers.cassandra).build().await;
-            let Ok(session) = session else { return };
+            let mut session = SessionBuilder::new().known_nodes(&self.servers.cassandra);
+            if let Some(User { name, password }) = &self.servers.cassandra_user {
+                session = session.user(name, password);
+            }
+            let Ok(session) = session.build().await else { return };
             let _ = session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {}", self.name), ()).await;
         };
         let all = async { tokio::join!(vhost, index, keyspace) };
@@ -202,10 +244,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         blocking(self.remove());
     }
-}
-
-fn http() -> reqwest::Client {
-    reqwest::Client::builder().timeout(LIMIT).no_proxy().build().unwrap()
 }
 
 #[test]

@@ -40,11 +40,8 @@ struct Outage {
 
 impl Outage {
     async fn prepare(breakable: Breakable) -> Self {
-        Self::with(breakable, &IMPATIENT).await
-    }
-
-    async fn with(breakable: Breakable, common: &[(&str, &str)]) -> Self {
-        let cluster = tokio::task::block_in_place(|| Cluster::on(Arc::new(Namespace::new(&breakable.servers)), common));
+        let namespace = Arc::new(Namespace::new(&breakable.servers));
+        let cluster = tokio::task::block_in_place(|| Cluster::on(namespace, &IMPATIENT));
         let places = cluster.addrs();
         let trial = Trial::at(cluster, &places, Pace::CALM).await;
         let [one, other] = [0, 1].map(|index| trial.cluster.gateways[index].addr());
@@ -166,10 +163,7 @@ async fn elasticsearch_stops_and_starts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cassandra_stops_and_starts() {
     bounded(limit() + 60, async {
-        // As far as live delivery runs ahead of the database.
-        let window = ("AULA_QUEUE_PREFETCH", "30000");
-        let common = [IMPATIENT[0], IMPATIENT[1], window];
-        let mut outage = Outage::with(Breakable::take().await, &common).await;
+        let mut outage = Outage::prepare(Breakable::take().await).await;
         // For a minute after it took a shard over, an owner looks every send up, and nothing is live without that.
         outage.trial.go_on(TAKEOVER).await;
         for kill in [false, true] {

@@ -1,6 +1,6 @@
 //! Where the real servers are. There are two sets: one that all tests share, and one for tests that stop servers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -11,12 +11,31 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 pub struct Servers {
     /// `host:port` of each node to find the others by.
     pub cassandra: Vec<String>,
+    /// Who asks for a user speaks TLS, too.
+    pub cassandra_user: Option<User>,
     /// How a keyspace is replicated (`datacenter:replicas`); none: one replica.
     pub replication: Option<&'static str>,
     pub elasticsearch: String,
+    pub elasticsearch_user: Option<User>,
     /// With user and password; its virtual host is not used.
     pub rabbitmq: String,
     pub management: String,
+    /// Of the servers that speak TLS: a folder with ca.pem, client.pem and client.key.
+    pub certificates: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct User {
+    pub name: String,
+    pub password: String,
+}
+
+impl User {
+    /// `name:password`
+    fn parse(text: &str) -> Self {
+        let (name, password) = text.split_once(':').expect("a user has a password");
+        Self { name: name.to_owned(), password: password.to_owned() }
+    }
 }
 
 impl Servers {
@@ -32,12 +51,16 @@ impl Servers {
                 panic!("{name} names no server: run the tests by scripts/test, or `{script} up && eval \"$({script} env)\"`")
             })
         };
+        let user = |server: &str| Some(User::parse(&std::env::var(format!("{prefix}_{server}_USER")).ok()?));
         Self {
             cassandra: vec![var("CASSANDRA")],
+            cassandra_user: user("CASSANDRA"),
             replication: None,
             elasticsearch: var("ELASTICSEARCH"),
+            elasticsearch_user: user("ELASTICSEARCH"),
             rabbitmq: var("RABBITMQ"),
             management: var("RABBITMQ_MANAGEMENT"),
+            certificates: std::env::var_os(format!("{prefix}_CERTIFICATES")).map(PathBuf::from),
         }
     }
 }
@@ -55,6 +78,9 @@ impl Breakable {
     pub async fn take() -> Self {
         static TURN: std::sync::LazyLock<Arc<Mutex<()>>> = std::sync::LazyLock::new(Arc::default);
         let servers = Servers::named("AULA_TEST_FAULTS", BREAKABLE_SCRIPT);
+        // As in production: with users and TLS.
+        assert!(servers.certificates.is_some() && servers.rabbitmq.starts_with("amqps:"), "{servers:?}");
+        assert!(servers.cassandra_user.is_some() && servers.elasticsearch_user.is_some(), "{servers:?}");
         let alone = Arc::clone(&TURN).lock_owned().await;
         // One that failed before may have left something stopped.
         tokio::task::block_in_place(|| run(&["up"]));
@@ -67,6 +93,7 @@ impl Breakable {
         let var = "AULA_TEST_FAULTS_CASSANDRA_CLUSTER";
         let nodes = std::env::var(var).unwrap_or_else(|_| panic!("{var} names no nodes: see {BREAKABLE_SCRIPT} env"));
         self.servers.cassandra = nodes.split(',').map(str::to_owned).collect();
+        self.servers.cassandra_user = None;
         self.servers.replication = Some("datacenter1:3");
         (self, ThreeNodes)
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::server::rabbitmq::testing::{Vhost, variable};
+use crate::server::rabbitmq::testing::Vhost;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -46,22 +46,4 @@ async fn a_broker_that_is_not_there_is_named_without_the_password() {
     assert!(Link::open(&config, "test").await.is_err());
     config.url = "http://nonsense".into();
     assert!(Link::open(&config, "test").await.err().unwrap().to_string().contains("rabbitmq.url"));
-}
-
-/// `AULA_TEST_RABBITMQ_TLS` is an address with `amqps://` that asks for a client's certificate;
-/// `AULA_TEST_RABBITMQ_CERTIFICATES` a folder with ca.pem, client.pem and client.key.
-#[tokio::test]
-#[ignore = "needs a broker with TLS"]
-async fn a_client_shows_its_certificate() {
-    let mut config = Vhost::make().await.config();
-    config.url = variable("AULA_TEST_RABBITMQ_TLS");
-    let refused = Link::open(&config, "test").await.err().unwrap().to_string();
-    assert!(refused.contains("certificate"), "an unknown authority: {refused}");
-    let folder = std::path::PathBuf::from(variable("AULA_TEST_RABBITMQ_CERTIFICATES"));
-    config.ca_file = folder.join("ca.pem");
-    assert!(Link::open(&config, "test").await.is_err(), "no certificate");
-    config.cert_file = folder.join("client.pem");
-    config.key_file = folder.join("client.key");
-    let link = Link::open(&config, "test").await.unwrap();
-    link.channel().await.unwrap();
 }

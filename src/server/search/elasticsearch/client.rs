@@ -48,13 +48,17 @@ pub(super) fn failure(error: &elasticsearch::Error) -> String {
         }
         cause = inner.source();
     }
-    text
+    let advice = tls::advice("elasticsearch", None, &text);
+    text + &advice
 }
 
 /// What an answer says is wrong, by status and type. Not by its reason: that quotes messages and queries, and this is
 /// logged.
 pub(super) async fn refusal(response: Response) -> String {
     let status = response.status_code().as_u16();
+    if status == 401 {
+        return "it wants a user: elasticsearch.username and password are missing or wrong".into();
+    }
     let Ok(Answer { error: Some(error) }) = response.json::<Answer>().await else {
         return format!("status {status}");
     };

@@ -106,7 +106,9 @@ async fn another_number_of_shards_loses_nothing_and_keeps_each_channels_order() 
     let all_done = async {
         while !missing.is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            done.lock().iter().for_each(|text| drop(missing.remove(text)));
+            for text in done.lock().iter() {
+                missing.remove(text);
+            }
         }
     };
     timeout(PATIENCE, all_done).await.unwrap();
