@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -21,8 +20,6 @@ use super::store::Store;
 use super::worker::WorkerOptions;
 use crate::config::{Config, Deployment};
 
-/// How long after taking a lane every send is looked up in the store.
-const TAKEOVER: Duration = Duration::from_secs(60);
 /// Channels whose state an owner keeps.
 const OWNED_CHANNELS: usize = 10_000;
 
@@ -117,7 +114,6 @@ pub fn worker_options(config: &Config) -> WorkerOptions {
         dedup_window: config.queue.dedup_window,
         // There it is a read of a local index, elsewhere a round trip.
         always_look_up: config.deployment() == Deployment::Embedded,
-        takeover: TAKEOVER,
         cached_channels: OWNED_CHANNELS,
     }
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use self::watermarks::raise_watermarks;
 use super::WorkerOptions;
+use super::repeats::may_be_stored;
 use super::window::Window;
 use crate::message::{ChannelId, Message, Seq, Username};
 use crate::server::events::Event;
@@ -24,11 +25,10 @@ use crate::server::queue::{IndexTask, SendTask, Tag, Task};
 use crate::server::store::{ChannelBatch, ChannelState, Earlier, NewChannel, Refused};
 use crate::wire::ErrorCode;
 
-/// Entries in one flush, at most: bounds the size of a store's atomic batch.
-const MAX_ENTRIES: usize = 500;
-
-/// Answers of the store that are kept, before it is looked which of them are still of use.
-const MAX_FOUND: usize = 4 * MAX_ENTRIES;
+/// Entries in one flush, at most: bounds the size of a store's atomic batch. How many may wait for a flush, the prefetch
+/// bounds.
+/// Few in tests, so that these fill more than one.
+const MAX_ENTRIES: usize = if cfg!(test) { 4 } else { 500 };
 
 /// A channel in its owner's hands.
 pub(super) struct Channel {
@@ -37,10 +37,12 @@ pub(super) struct Channel {
     /// Tasks whose turn has not come, in order.
     pub(super) waiting: VecDeque<Waiting>,
     /// Answers of the store about sends that may be repeats.
-    pub(super) found: HashMap<(Username, Uuid), Option<Earlier>>,
+    found: HashMap<(Username, Uuid), Option<Earlier>>,
     pub(super) looking: bool,
     pub(super) stored_seq: Seq,
     pub(super) flushing: bool,
+    /// Full, and waiting for the flushes before them.
+    sealed: VecDeque<Flush>,
     pending: Pending,
     pub(super) last_used: u64,
 }
@@ -48,8 +50,6 @@ pub(super) struct Channel {
 pub(super) struct Waiting {
     pub(super) tag: Tag,
     pub(super) task: Task,
-    /// It may be in the store already.
-    pub(super) look_up: bool,
     /// An earlier owner may have begun with it.
     pub(super) redelivered: bool,
 }
@@ -102,6 +102,7 @@ impl Channel {
             looking: false,
             stored_seq: 0,
             flushing: false,
+            sealed: VecDeque::new(),
             pending: Pending::default(),
             last_used: 0,
         }
@@ -113,7 +114,11 @@ impl Channel {
             && !self.looking
             && !self.flushing
             && !matches!(self.loaded, Loaded::Loading)
-            && self.pending.tags.is_empty()
+            && self.nothing_waits()
+    }
+
+    fn nothing_waits(&self) -> bool {
+        self.sealed.is_empty() && self.pending.tags.is_empty()
     }
 
     /// The store's answer to what the channel is.
@@ -123,15 +128,25 @@ impl Channel {
     }
 
     /// The sends at the front of the line that must be looked up before they get their turn.
-    pub(super) fn to_look_up(&self, window: &Window) -> Vec<(Username, Uuid)> {
+    pub(super) fn to_look_up(&self, window: &Window, options: &WorkerOptions) -> Vec<(Username, Uuid)> {
         let unknown = |waiting: &Waiting| {
             let (sender, client_id) = identity(&waiting.task)?;
             let key = (sender.clone(), client_id);
-            let known =
-                !waiting.look_up || window.get(self.id, sender, client_id).is_some() || self.found.contains_key(&key);
+            let known = window.get(self.id, sender, client_id).is_some()
+                || self.found.contains_key(&key)
+                || !must_look_up(waiting, window, options);
             (!known).then_some(key)
         };
         self.waiting.iter().filter_map(unknown).take(MAX_ENTRIES).collect()
+    }
+
+    /// What the store says about these sends.
+    pub(super) fn set_found(&mut self, answers: Vec<((Username, Uuid), Option<Earlier>)>) {
+        self.looking = false;
+        let in_line: HashSet<(&Username, Uuid)> =
+            self.waiting.iter().filter_map(|waiting| identity(&waiting.task)).collect();
+        let asked = answers.into_iter().filter(|((sender, client_id), _)| in_line.contains(&(sender, *client_id)));
+        self.found.extend(asked);
     }
 
     /// Gives all tasks their turn whose turn it can be.
@@ -139,32 +154,28 @@ impl Channel {
         if matches!(self.loaded, Loaded::NotYet | Loaded::Loading) {
             return;
         }
-        if self.found.len() > MAX_FOUND {
-            // The line of a busy channel may never be empty: then only the answers for those in it are kept.
-            let waiting = self.waiting.iter().filter_map(|waiting| identity(&waiting.task));
-            let asked: HashSet<(&Username, Uuid)> = waiting.collect();
-            self.found.retain(|(sender, client_id), _| asked.contains(&(sender, *client_id)));
-        }
         while let Some(next) = self.waiting.front() {
-            if self.pending.entries.len() >= MAX_ENTRIES {
-                return;
-            }
             let repeat_of = match identity(&next.task) {
                 None => None,
-                Some((sender, client_id)) => match window.get(self.id, sender, client_id) {
-                    Some(known) => Some(known),
-                    None if !next.look_up => None,
-                    None => match self.found.get(&(sender.clone(), client_id)) {
-                        Some(found) => found.filter(|found| self.is_in_the_log(*found)),
-                        None => return,
-                    },
-                },
+                Some((sender, client_id)) => {
+                    // Good for one turn: the next with the same identity is a repeat of this one.
+                    let found = self.found.remove(&(sender.clone(), client_id));
+                    match window.get(self.id, sender, client_id) {
+                        Some(known) => Some(known),
+                        None if !must_look_up(next, window, options) => None,
+                        None => match found {
+                            Some(found) => found.filter(|found| self.is_in_the_log(*found)),
+                            None => return,
+                        },
+                    }
+                }
             };
             let Some(waiting) = self.waiting.pop_front() else { return };
             self.take_turn(waiting, repeat_of, window, options, effects);
+            if self.pending.entries.len() >= MAX_ENTRIES {
+                self.seal(options);
+            }
         }
-        // Nobody waits any more who could ask for these.
-        self.found.clear();
     }
 
     /// A process may have died after it noted a send's seq and before it stored the entry.
@@ -236,7 +247,7 @@ impl Channel {
         }
         let sender = send.sender.clone();
         let seq = self.append(|seq| send.into_message(seq), effects);
-        window.insert(channel, &sender, client_id, Earlier::Stored(seq));
+        window.insert(channel, &sender, client_id, at, Earlier::Stored(seq));
         self.pending.afterwards.push(Event::Persisted { channel, seq, sender, client_id });
         true
     }
@@ -244,8 +255,8 @@ impl Channel {
     /// Keeps in mind that a request was refused: judged again after later changes, it might be possible. That must be
     /// waited for.
     fn refuse(&mut self, refused: Refused, said: Event, window: &mut Window) -> bool {
-        let Refused { sender, client_id, code, .. } = &refused;
-        window.insert(self.id, sender, *client_id, Earlier::Refused(*code));
+        let Refused { sender, client_id, code, at } = &refused;
+        window.insert(self.id, sender, *client_id, *at, Earlier::Refused(*code));
         self.pending.refused.push(refused);
         self.pending.afterwards.push(said);
         true
@@ -254,7 +265,7 @@ impl Channel {
     /// Says at once what was decided, if all that was decided is stored; else when it is. Whether that must be waited
     /// for.
     fn say_once_stored(&mut self, events: impl IntoIterator<Item = Event>, effects: &mut Effects) -> bool {
-        let is_stored = !self.flushing && self.pending.tags.is_empty();
+        let is_stored = !self.flushing && self.nothing_waits();
         let said = if is_stored { &mut effects.events } else { &mut self.pending.afterwards };
         said.extend(events);
         !is_stored
@@ -272,8 +283,22 @@ impl Channel {
 
     /// What is to be stored next, if anything is and no flush of this channel is under way.
     pub(super) fn next_flush(&mut self, options: &WorkerOptions) -> Option<Flush> {
-        if self.flushing || self.pending.tags.is_empty() {
+        if self.flushing {
             return None;
+        }
+        if self.sealed.is_empty() {
+            self.seal(options);
+        }
+        let next = self.sealed.pop_front();
+        self.flushing = next.is_some();
+        next
+    }
+
+    /// Makes a flush of what is pending. Members and watermarks are those of this moment: what comes later belongs to a
+    /// later flush.
+    fn seal(&mut self, options: &WorkerOptions) {
+        if self.pending.tags.is_empty() {
+            return;
         }
         let Pending { create, entries, dirty, refused, tags, mut afterwards } = std::mem::take(&mut self.pending);
         let mut batch = ChannelBatch {
@@ -296,8 +321,7 @@ impl Channel {
                 }
             }
         }
-        self.flushing = true;
-        Some(Flush { batch: Arc::new(batch), tags, afterwards })
+        self.sealed.push_back(Flush { batch: Arc::new(batch), tags, afterwards });
     }
 
     pub(super) fn flushed(&mut self, batch: &ChannelBatch) {
@@ -313,6 +337,11 @@ impl Channel {
             _ => None,
         }
     }
+}
+
+/// Asked anew each time: what the window has lost meanwhile, only the store remembers.
+fn must_look_up(waiting: &Waiting, window: &Window, options: &WorkerOptions) -> bool {
+    options.always_look_up || may_be_stored(&waiting.task, waiting.redelivered, window.remembers_since())
 }
 
 /// What a second run of the task is recognised by.

@@ -4,6 +4,7 @@ mod channel;
 mod flush;
 mod indexer;
 mod owner;
+mod repeats;
 mod searcher;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -45,8 +46,6 @@ pub struct WorkerOptions {
     /// Look every send up that the window doesn't know, and not only those that may be repeats: right for a store
     /// where that is a read of a local index.
     pub always_look_up: bool,
-    /// Otherwise, how long after taking a lane every send is looked up.
-    pub takeover: Duration,
     /// Channels whose state an owner keeps, at most; more are read again when needed.
     pub cached_channels: usize,
 }

@@ -1,6 +1,5 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -10,7 +9,7 @@ use uuid::Uuid;
 use super::channel::{Channel, Effects, Loaded, Waiting};
 use super::window::Window;
 use super::{Backoff, Stages, Stopped, WorkerOptions, flush};
-use crate::message::{ChannelId, Username};
+use crate::message::{ChannelId, Millis, Username};
 use crate::server::queue::{Consumer, Delivery, IndexTask, Tag, Task};
 use crate::server::store::{ChannelBatch, ChannelState, Earlier, StoreError};
 
@@ -29,9 +28,8 @@ pub(super) async fn run(
         stages,
         options,
         channels: HashMap::new(),
-        window: Window::new(options.dedup_window),
+        window: Window::new(options.dedup_window, Millis::now()),
         under_way: FuturesUnordered::new(),
-        since: Instant::now(),
         clock: 0,
     };
     while !stop.is_cancelled() {
@@ -56,7 +54,6 @@ struct Owner<'s> {
     channels: HashMap<ChannelId, Channel>,
     window: Window,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    since: Instant,
     clock: u64,
 }
 
@@ -71,7 +68,6 @@ enum Done {
 impl Owner<'_> {
     /// Puts each task in its channel's line.
     async fn accept(&mut self, deliveries: Vec<Delivery>) -> Result<BTreeSet<ChannelId>, Stopped> {
-        let look_all_up = self.options.always_look_up || self.since.elapsed() < self.options.takeover;
         let mut touched = BTreeSet::new();
         for Delivery { tag, payload, redelivered } in deliveries {
             let task = Task::decode(&payload).map_err(|error| error.to_string());
@@ -85,9 +81,8 @@ impl Owner<'_> {
                     continue;
                 }
             };
-            let look_up = look_all_up || redelivered || matches!(&task, Task::Send(send) if send.retry);
             let channel = self.channels.entry(id).or_insert_with(|| Channel::new(id));
-            channel.waiting.push_back(Waiting { tag, task, look_up, redelivered });
+            channel.waiting.push_back(Waiting { tag, task, redelivered });
             touched.insert(id);
         }
         Ok(touched)
@@ -103,8 +98,7 @@ impl Owner<'_> {
             }
             Done::Found(id, found) => {
                 if let Some(channel) = self.channels.get_mut(&id) {
-                    channel.looking = false;
-                    channel.found.extend(found);
+                    channel.set_found(found);
                 }
                 id
             }
@@ -137,7 +131,7 @@ impl Owner<'_> {
             }
             // Only then: loading may complete what a process that died had begun to note.
             if !channel.looking && matches!(channel.loaded, Loaded::Absent | Loaded::Present(_)) {
-                let sends = channel.to_look_up(&self.window);
+                let sends = channel.to_look_up(&self.window, self.options);
                 if !sends.is_empty() {
                     channel.looking = true;
                     self.under_way.push(Box::pin(find(self.stages.clone(), *id, sends)));

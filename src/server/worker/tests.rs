@@ -83,7 +83,6 @@ impl Process {
             max_receipt_members: 5,
             dedup_window: 64,
             always_look_up: false,
-            takeover: Duration::from_secs(60),
             cached_channels: 2,
         };
         for lane in lanes() {

@@ -3,7 +3,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use uuid::Uuid;
 
-use crate::message::{ChannelId, Username};
+use crate::message::{ChannelId, Millis, Username};
 use crate::server::store::Earlier;
 
 /// What became of the most recent requests that this owner decided, stored or not: what a repeat is first checked
@@ -13,16 +13,20 @@ use crate::server::store::Earlier;
 /// can't be sought from outside.
 pub(super) struct Window {
     known: HashMap<u128, Earlier>,
-    oldest: VecDeque<u128>,
+    /// With the time at which the request was accepted.
+    oldest: VecDeque<(u128, Millis)>,
+    remembers_since: Millis,
     capacity: usize,
     hashers: (RandomState, RandomState),
 }
 
 impl Window {
-    pub(super) fn new(capacity: usize) -> Self {
+    /// Of an owner that begins at `now`.
+    pub(super) fn new(capacity: usize, now: Millis) -> Self {
         Self {
             known: HashMap::new(),
             oldest: VecDeque::new(),
+            remembers_since: now,
             capacity: capacity.max(1),
             hashers: (RandomState::new(), RandomState::new()),
         }
@@ -32,14 +36,28 @@ impl Window {
         self.known.get(&self.key(channel, sender, client_id)).copied()
     }
 
-    pub(super) fn insert(&mut self, channel: ChannelId, sender: &Username, client_id: Uuid, became: Earlier) {
+    /// Whatever was accepted after this and has had its turn is in the window.
+    pub(super) fn remembers_since(&self) -> Millis {
+        self.remembers_since
+    }
+
+    /// `at`: when it was accepted.
+    pub(super) fn insert(
+        &mut self,
+        channel: ChannelId,
+        sender: &Username,
+        client_id: Uuid,
+        at: Millis,
+        became: Earlier,
+    ) {
         let key = self.key(channel, sender, client_id);
         if self.known.insert(key, became).is_none() {
-            self.oldest.push_back(key);
+            self.oldest.push_back((key, at));
         }
         while self.oldest.len() > self.capacity {
-            if let Some(oldest) = self.oldest.pop_front() {
+            if let Some((oldest, at)) = self.oldest.pop_front() {
                 self.known.remove(&oldest);
+                self.remembers_since = self.remembers_since.max(at);
             }
         }
     }
@@ -57,12 +75,14 @@ mod tests {
 
     #[test]
     fn it_remembers_the_newest_and_tells_senders_apart() {
-        let mut window = Window::new(2);
+        let mut window = Window::new(2, Millis(7));
         let (ada, bob) = (Username::new("ada").unwrap(), Username::new("bob").unwrap());
         let channel = ChannelId(Uuid::nil());
         let ids = [1, 2, 3].map(Uuid::from_u128);
         for (seq, id) in (1..).zip(ids) {
-            window.insert(channel, &ada, id, Earlier::Stored(seq));
+            window.insert(channel, &ada, id, Millis(100 + seq as i64), Earlier::Stored(seq));
+            let since = if seq <= 2 { 7 } else { 101 };
+            assert_eq!(window.remembers_since(), Millis(since));
         }
         assert_eq!(
             ids.map(|id| window.get(channel, &ada, id)),

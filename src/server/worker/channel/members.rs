@@ -51,7 +51,7 @@ impl Channel {
         let sender = creator.clone();
         let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
         let seq = self.append(entry, effects);
-        window.insert(channel, &creator, id, Earlier::Stored(seq));
+        window.insert(channel, &creator, id, at, Earlier::Stored(seq));
         if let Some(info) = self.state().map(|state| state.info(channel)) {
             let origin = Some(origin);
             self.pending.afterwards.push(Event::Joined { channel: info, joined: members, joined_seq: 1, origin });
@@ -99,7 +99,7 @@ impl Channel {
         let sender = by.clone();
         let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
         self.append(entry, effects);
-        window.insert(channel, &by, id, Earlier::Stored(seq));
+        window.insert(channel, &by, id, at, Earlier::Stored(seq));
         if let Some(info) = self.state().map(|state| state.info(channel)) {
             if !added.is_empty() {
                 let (channel, joined) = (info.clone(), added.clone());

@@ -18,14 +18,18 @@ const CHANNEL: ChannelId = ChannelId(Uuid::from_u128(7));
 
 fn options() -> WorkerOptions {
     WorkerOptions {
-        prefetch: 1000,
+        prefetch: 12,
         max_members: 4,
         max_receipt_members: 3,
-        dedup_window: 1000,
+        dedup_window: 12,
         always_look_up: false,
-        takeover: std::time::Duration::ZERO,
         cached_channels: 10,
     }
+}
+
+/// When the task with this tag was: far enough from the ones before for clocks to matter.
+fn accepted_at(tag: Tag) -> Millis {
+    Millis(1_700_000_000_000 + tag as i64 * 25_000)
 }
 
 fn user(name: &str) -> Username {
@@ -184,7 +188,6 @@ struct Owner {
     /// Tasks up to here may have been delivered to an earlier owner.
     inherited: Tag,
     cursor: Tag,
-    is_first: bool,
     answer: Option<Vec<Found>>,
     flush: Option<Flush>,
     is_stored: bool,
@@ -205,13 +208,12 @@ enum Step {
 }
 
 impl Owner {
-    fn new(outside: &Outside, is_first: bool) -> Self {
+    fn new(outside: &Outside) -> Self {
         Self {
             channel: Channel::new(CHANNEL),
-            window: Window::new(options().dedup_window),
+            window: Window::new(options().dedup_window, accepted_at(outside.delivered)),
             inherited: outside.delivered,
             cursor: 0,
-            is_first,
             answer: None,
             flush: None,
             is_stored: false,
@@ -222,16 +224,16 @@ impl Owner {
     fn step(&mut self, step: Step, outside: &mut Outside) -> bool {
         match step {
             Step::Deliver(count) => {
+                let in_hand = |tag: &Tag| *tag <= self.cursor && !outside.acknowledged.contains(tag);
+                let in_hand = outside.queue.iter().filter(|(tag, _)| in_hand(tag)).count();
+                let count = count.min(options().prefetch - in_hand);
                 let next = outside.queue.iter().filter(|(tag, _)| *tag > self.cursor).take(count);
                 let next: Vec<_> = next.cloned().collect();
                 for (tag, task) in &next {
                     self.cursor = *tag;
                     outside.delivered = outside.delivered.max(*tag);
-                    let is_retry = matches!(task, Task::Send(send) if send.retry);
-                    // Whoever took a lane over looks everything up for a while.
-                    let look_up = *tag <= self.inherited || is_retry || !self.is_first;
                     let redelivered = *tag <= self.inherited;
-                    self.channel.waiting.push_back(Waiting { tag: *tag, task: task.clone(), look_up, redelivered });
+                    self.channel.waiting.push_back(Waiting { tag: *tag, task: task.clone(), redelivered });
                 }
                 !next.is_empty()
             }
@@ -243,7 +245,7 @@ impl Owner {
                 needed
             }
             Step::Ask => {
-                let asked = self.channel.to_look_up(&self.window);
+                let asked = self.channel.to_look_up(&self.window, &options());
                 if self.channel.looking || asked.is_empty() {
                     return false;
                 }
@@ -257,8 +259,7 @@ impl Owner {
             }
             Step::Answer => {
                 let Some(answer) = self.answer.take() else { return false };
-                self.channel.looking = false;
-                self.channel.found.extend(answer);
+                self.channel.set_found(answer);
                 true
             }
             Step::Advance => {
@@ -322,12 +323,12 @@ impl Owner {
 
 fn run(tasks: &[Task], steps: &[Step]) -> Outside {
     let mut outside = Outside { queue: (1..).zip(tasks.iter().cloned()).collect(), ..Outside::default() };
-    let mut owner = Owner::new(&outside, true);
+    let mut owner = Owner::new(&outside);
     for step in steps {
         match step {
             Step::Crash(lost) => {
                 outside.let_acknowledgements_arrive(*lost);
-                owner = Owner::new(&outside, false);
+                owner = Owner::new(&outside);
             }
             step => {
                 owner.step(*step, &mut outside);
@@ -395,16 +396,33 @@ fn tasks() -> impl Strategy<Value = Vec<Task>> {
     tasks.prop_map(|(early, create, rest)| {
         let mut tasks: Vec<Task> = early.into_iter().chain([create]).chain(rest).collect();
         // Each accepted task is one of its own, whatever its client_id.
-        for (id, task) in (1000..).map(Uuid::from_u128).zip(&mut tasks) {
+        let mut client_ids: HashMap<Uuid, Uuid> = HashMap::new();
+        for ((tag, id), task) in (1..).zip((1000..).map(Uuid::from_u128)).zip(&mut tasks) {
+            let at = accepted_at(tag);
             match task {
-                Task::Send(send) => send.id = id,
-                Task::Create(create) => create.id = id,
-                Task::Change(change) => change.id = id,
+                Task::Send(send) => {
+                    // Made when it is used first, by a clock that is right, ahead or behind; or of no known time.
+                    let choice = send.client_id;
+                    let made = client_ids.entry(choice).or_insert_with(|| match choice.as_u128() % 4 {
+                        0 => choice,
+                        1 => made_at(at.0, choice),
+                        2 => made_at(at.0 + 50_000, choice),
+                        _ => made_at(at.0 - 500_000, choice),
+                    });
+                    (send.id, send.at, send.client_id) = (id, at, *made);
+                }
+                Task::Create(create) => (create.id, create.at) = (id, at),
+                Task::Change(change) => (change.id, change.at) = (id, at),
                 Task::Receipts(_) | Task::Index(_) | Task::Search(_) => {}
             }
         }
         tasks
     })
+}
+
+/// A version 7 of that moment.
+fn made_at(millis: i64, choice: Uuid) -> Uuid {
+    Uuid::from_u128((millis as u128) << 80 | 7 << 76 | 2 << 62 | choice.as_u128())
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -457,8 +475,7 @@ fn check_states(disturbed: Option<&ChannelState>, undisturbed: Option<&ChannelSt
             "{user} {member:?} {expected:?}"
         );
     }
-    assert!(disturbed.delivered_by_all >= undisturbed.delivered_by_all);
-    assert!(disturbed.read_by_all >= undisturbed.read_by_all);
+    // What all have had depends on when it is worked out: somebody who comes between two flushes has had nothing.
 }
 
 /// Everybody learned, at last, what became of what.
