@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use hdrhistogram::Histogram;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     QueueDeclareOptions,
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use super::site::{SHARDS, Site};
 
 /// As `queue.prefetch`.
-const PREFETCH: u16 = 1024;
+const PREFETCH: u16 = 16_384;
 const BULK: usize = 1000;
 
 /// What a deployment can't do without, and nothing else: each body is published to a quorum queue (persistent,
@@ -29,14 +30,7 @@ const BULK: usize = 1000;
 /// what is inserted within `length`.
 pub async fn stored_per_second(site: &Site, body_bytes: usize, window: usize, length: Duration) -> f64 {
     let session = Arc::new(site.session().await);
-    let mut insert = session
-        .prepare(
-            "INSERT INTO messages_by_channel (channel_id, bucket, seq, id, sender, client_id, kind, body, at)
-             VALUES (?, ?, ?, ?, 'bench-000', ?, 'bare', ?, ?) USING TIMESTAMP ?",
-        )
-        .await
-        .unwrap();
-    insert.set_is_idempotent(true);
+    let insert = insert(&session).await;
     let properties = ConnectionProperties::default();
     let publishing = Connection::connect(&site.amqp_url(), properties.clone()).await.unwrap();
     let consuming = Connection::connect(&site.amqp_url(), properties).await.unwrap();
@@ -47,15 +41,7 @@ pub async fn stored_per_second(site: &Site, body_bytes: usize, window: usize, le
     for shard in 0..SHARDS {
         let queue = format!("bare.{}.{shard}", Uuid::new_v4());
         let channel = consuming.create_channel().await.unwrap();
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(queue.as_str().into(), durable, arguments).await.unwrap();
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.unwrap();
-        let consume = BasicConsumeOptions::default();
-        let deliveries =
-            channel.basic_consume(queue.as_str().into(), "bare".into(), consume, FieldTable::default()).await.unwrap();
+        let deliveries = consume(&channel, &queue, true).await;
         tasks.push(tokio::spawn(consumer(
             channel,
             deliveries,
@@ -92,6 +78,89 @@ pub async fn stored_per_second(site: &Site, body_bytes: usize, window: usize, le
     let _ = publishing.close(200, "done".into()).await;
     let _ = consuming.close(200, "done".into()).await;
     rate
+}
+
+/// A new quorum queue with a single active consumer, or one of a connection's own and in memory.
+async fn consume(channel: &lapin::Channel, queue: &str, durable: bool) -> lapin::Consumer {
+    let mut arguments = FieldTable::default();
+    if durable {
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    }
+    let options = QueueDeclareOptions { durable, exclusive: !durable, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), options, arguments).await.unwrap();
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.unwrap();
+    let options = BasicConsumeOptions { no_ack: !durable, ..BasicConsumeOptions::default() };
+    channel.basic_consume(queue.into(), "bare".into(), options, FieldTable::default()).await.unwrap()
+}
+
+async fn insert(session: &scylla::client::session::Session) -> PreparedStatement {
+    let text = "INSERT INTO messages_by_channel (channel_id, bucket, seq, id, sender, client_id, kind, body, at)
+         VALUES (?, ?, ?, ?, 'bench-000', ?, 'bare', ?, ?) USING TIMESTAMP ?";
+    let mut insert = session.prepare(text).await.unwrap();
+    insert.set_is_idempotent(true);
+    insert
+}
+
+/// The way of a message through the servers alone, in microseconds: published to a quorum queue at its scheduled moment,
+/// consumed, published to a queue in memory, consumed; beside it, each is inserted as above. So this is what the
+/// servers take on this machine at this rate.
+pub async fn two_hops(site: &Site, rate: u64, length: Duration) -> Histogram<u64> {
+    let session = Arc::new(site.session().await);
+    let insert = insert(&session).await;
+    let url = site.amqp_url();
+    let connect = || Connection::connect(&url, ConnectionProperties::default());
+    let [publishing, working, receiving] = [connect().await, connect().await, connect().await].map(Result::unwrap);
+    let (first, second) = (format!("bare.{}", Uuid::new_v4()), format!("bare.{}", Uuid::new_v4()));
+    let channel = receiving.create_channel().await.unwrap();
+    let mut received = consume(&channel, &second, false).await;
+    let work = working.create_channel().await.unwrap();
+    let mut taken = consume(&work, &first, true).await;
+    let worker = tokio::spawn(async move {
+        let (id, mut seq) = (Uuid::now_v7(), 0_i64);
+        while let Some(Ok(delivery)) = taken.next().await {
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let key = second.as_str().into();
+            drop(work.basic_publish("".into(), key, options, &delivery.data, properties).await.unwrap());
+            seq += 1;
+            let (session, insert, body) = (Arc::clone(&session), insert.clone(), "x".repeat(delivery.data.len()));
+            tokio::spawn(async move {
+                let at = scylla::value::CqlTimestamp(seq);
+                let row = (id, seq / 10_000, seq, Uuid::now_v7(), Uuid::now_v7(), body, at, seq);
+                session.execute_unpaged(&insert, row).await.unwrap();
+                delivery.ack(BasicAckOptions::default()).await.unwrap();
+            });
+        }
+    });
+    let (began, total) = (Instant::now(), rate * length.as_secs());
+    let receiver = tokio::spawn(async move {
+        let mut histogram = Histogram::new(3).unwrap();
+        for _ in 0..total {
+            let delivery = received.next().await.unwrap().unwrap();
+            let scheduled = u64::from_le_bytes(delivery.data[..8].try_into().unwrap());
+            histogram.record((began.elapsed().as_micros() as u64).saturating_sub(scheduled)).unwrap();
+        }
+        histogram
+    });
+    let publish = publishing.create_channel().await.unwrap();
+    publish.confirm_select(ConfirmSelectOptions { nowait: false }).await.unwrap();
+    let persistent = BasicProperties::default().with_delivery_mode(2);
+    for n in 0..total {
+        let scheduled = Duration::from_micros(n * 1_000_000 / rate);
+        tokio::time::sleep_until((began + scheduled).into()).await;
+        let mut body = (scheduled.as_micros() as u64).to_le_bytes().to_vec();
+        body.resize(250, b'x');
+        let (options, key) = (BasicPublishOptions::default(), first.as_str().into());
+        let confirm = publish.basic_publish("".into(), key, options, &body, persistent.clone()).await.unwrap();
+        tokio::spawn(async move { assert!(confirm.await.unwrap().is_ack()) });
+    }
+    let histogram = tokio::time::timeout(Duration::from_secs(20), receiver).await.expect("all arrive").unwrap();
+    worker.abort();
+    for connection in [publishing, working, receiving] {
+        // An error means that it is closing already.
+        let _ = connection.close(200, "done".into()).await;
+    }
+    histogram
 }
 
 async fn consumer(

@@ -60,6 +60,7 @@ async fn measure(site: Arc<Site>) {
     tokio::time::sleep_until((taken_over + TAKEOVER + DRAIN).into()).await;
     let latency = load::latency(&clients, OPEN_LOOP_RATE, OPEN_LOOP).await;
     indexer.kill();
+    let bare_latency = bare::two_hops(&site, OPEN_LOOP_RATE, OPEN_LOOP).await;
 
     let mut persisted_in_all = 0;
     let mut rounds = Vec::new();
@@ -100,6 +101,7 @@ async fn measure(site: Arc<Site>) {
         "ratio_to_bare_loop": thousandths(ratio),
         "cpu_us_per_persisted": median(|round| round.2).round(),
         "send_to_other_gateway_ms": quantiles(&latency),
+        "bare_two_hops_ms": quantiles(&bare_latency),
         "send_to_other_gateway_after_takeover_ms": quantiles(&after_takeover),
         "indexed_per_second": indexed.round(),
         "bare_bulk_per_second": bulks.round(),
@@ -116,7 +118,12 @@ async fn measure(site: Arc<Site>) {
     println!("  ratio to the bare loop     {ratio:>10.3}");
     println!("  CPU of aula per message    {:>10.0} us", median(|round| round.2));
     println!("at {OPEN_LOOP_RATE} sends/s, from the scheduled send to the other member on the other gateway:");
-    for (latency, when) in [(&latency, ""), (&after_takeover, ", in the first minute of a shard's owner")] {
+    let named = [
+        (&latency, ""),
+        (&after_takeover, ", in the first minute of a shard's owner"),
+        (&bare_latency, ", the servers alone: two hops and an insert beside"),
+    ];
+    for (latency, when) in named {
         let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|quantile| millis(latency, quantile));
         println!("  p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {max:.2} ms{when}");
     }

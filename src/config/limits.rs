@@ -92,7 +92,7 @@ pub(super) fn of(config: &Config) -> Vec<Limit> {
         time("session.idle_timeout", session.idle_timeout, 200 * MS, HOUR),
         count("session.max_per_user", session.max_per_user, 1, 10_000),
         count("channels.max_per_user", channels.max_per_user, 1, 100_000),
-        count("channels.max_members", channels.max_members, 2, 100_000),
+        count("channels.max_members", channels.max_members, 2, 30_000),
         size("channels.max_name_bytes", channels.max_name_bytes, 1, KIB),
         size("channels.max_body_bytes", channels.max_body_bytes, 1, MIB),
         count("channels.resume_limit", channels.resume_limit, 1, 10_000),
