@@ -1,6 +1,7 @@
 //! Servers that stop or stand still, under load, and come back. Each test has the second set of servers to itself.
 
 mod blocked;
+mod no_quorum;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
