@@ -1,6 +1,7 @@
 //! Named points at which a debug build kills itself when asked to, so that tests can see what a crash just there does.
 //!
-//! `AULA_CRASH_AT=name:n` kills the process at the n-th passage of the point. A release build has none of this.
+//! `AULA_CRASH_AT=name:n` kills the process at the n-th passage of the point; with `name:n:panic` the task that passes it
+//! panics. A release build has none of this.
 
 /// Passes a named point.
 #[macro_export]
@@ -16,21 +17,30 @@ pub fn pass(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static ASKED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    struct Asked {
+        name: String,
+        count: u64,
+        panics: bool,
+    }
+    static ASKED: OnceLock<Option<Asked>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
     let asked = ASKED.get_or_init(|| {
         let setting = std::env::var("AULA_CRASH_AT").ok()?;
-        let (name, count) = setting.split_once(':').unwrap_or((&setting, "1"));
-        Some((name.to_owned(), count.parse().unwrap_or(1)))
+        let mut parts = setting.split(':');
+        let name = parts.next()?.to_owned();
+        let count = parts.next().and_then(|count| count.parse().ok()).unwrap_or(1);
+        Some(Asked { name, count, panics: parts.next() == Some("panic") })
     });
-    let Some((asked_name, count)) = asked else { return };
-    if asked_name == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
-        tracing::error!("crash point {name}");
-        // No destructor, no flush: as if the power went.
-        if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL) {
-            tracing::error!(%error, "can't kill this process");
-        }
-        std::thread::park();
+    let Some(asked) = asked else { return };
+    if asked.name != name || PASSED.fetch_add(1, Ordering::Relaxed) + 1 != asked.count {
+        return;
     }
+    tracing::error!("crash point {name}");
+    assert!(!asked.panics, "asked to panic");
+    // No destructor, no flush: as if the power went.
+    if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL) {
+        tracing::error!(%error, "can't kill this process");
+    }
+    std::thread::park();
 }

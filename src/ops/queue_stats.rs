@@ -1,10 +1,10 @@
+use std::io;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::{Context, Exit, migrate};
-use crate::server::backends::{self};
-use crate::server::queue::{Family, LaneStats};
+use crate::config::Deployment;
+use crate::server::backends::{self, Look};
+use crate::server::queue::{Family, LaneStats, QueueError};
 
 /// Show how full the queues are
 ///
@@ -15,7 +15,7 @@ pub struct Args {
     /// Only this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<Family>,
-    /// Show it again every second, until ctrl-c
+    /// Show it again every second, until ctrl-c, also while the queues can't be read
     #[arg(long)]
     watch: bool,
 }
@@ -25,15 +25,18 @@ impl Args {
         let config = context.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let queue = migrate::with_hint_or(
-                backends::look_at_queue(&config).await,
-                "is this the server's data directory? see --data-dir and `aula config print`",
-            )?;
+            let hint = match config.deployment() {
+                Deployment::Embedded => "is this the server's data directory? see --data-dir and `aula config print`",
+                Deployment::Distributed => "is this the server's broker? see rabbitmq.url in `aula config print`",
+            };
+            let look = migrate::with_hint_or(backends::look_at_queue(&config).await, hint)?;
             loop {
-                let lanes = queue.stats().await;
-                let mut lanes = lanes.with_context(|| migrate::database(&config).display().to_string())?;
-                lanes.retain(|lane| self.queue.is_none_or(|family| family.as_str() == lane.queue));
-                context.output.rows(&lanes, ["QUEUE", "SHARD", "DEPTH", "OLDEST", "DEAD", "CONSUMER"], row)?;
+                match look.queue.stats().await {
+                    Ok(lanes) => self.show(context, lanes)?,
+                    Err(error) if !self.watch => return Err(anyhow::anyhow!(unreadable(&look, error))),
+                    // Who watches wants to see it come back.
+                    Err(error) => context.output.note(unreadable(&look, error)),
+                }
                 if !self.watch {
                     return Ok(Exit::Done);
                 }
@@ -41,6 +44,20 @@ impl Args {
             }
         })
     }
+
+    fn show(&self, context: &Context, mut lanes: Vec<LaneStats>) -> io::Result<()> {
+        lanes.retain(|lane| self.queue.is_none_or(|family| family.as_str() == lane.queue));
+        context.output.rows(&lanes, ["QUEUE", "SHARD", "DEPTH", "OLDEST", "DEAD", "CONSUMER"], row)
+    }
+}
+
+/// What is wrong, and where, said once. Nothing was to be written.
+fn unreadable(look: &Look, error: QueueError) -> String {
+    let reason = match error {
+        QueueError::Unavailable(reason) => reason,
+        other => other.to_string(),
+    };
+    format!("{}: the queues can't be read now: {reason}", look.place)
 }
 
 fn row(lane: &LaneStats) -> [String; 6] {

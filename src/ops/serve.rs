@@ -33,13 +33,17 @@ impl Args {
                 .with_context(|| format!("can't listen on {listen}"))
                 .hint("choose another address with --listen, or find who has it with `ss -ltnp`")?;
             let address = listener.local_addr()?;
-            let server = migrate::with_hint_if_any(Server::start(config, listener, !self.no_worker).await)?;
+            let mut server = migrate::with_hint_if_any(Server::start(config, listener, !self.no_worker).await)?;
             // Supervisors and scripts wait for this line.
             let mut stdout = std::io::stdout();
             writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush())?;
             tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
 
-            let signal = signals.received().await;
+            let signal = tokio::select! {
+                signal = signals.received() => signal,
+                // Half a server would look like a whole one: its supervisor starts another.
+                broken = server.broken() => return Err(broken.into()),
+            };
             tracing::info!(signal, "draining");
             if server.drain().await {
                 tracing::info!("drained");

@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 
 use super::exit::Advise as _;
 use super::{Context, Exit, migrate, signals};
+use crate::config::Deployment;
 use crate::server::queue::Family;
 use crate::server::run::Worker;
 
@@ -47,18 +48,24 @@ impl Args {
                 }
             };
             let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+            let hint = match config.deployment() {
+                Deployment::Embedded => {
+                    "a worker needs the data directory of a server, and its configuration: see `aula config print`"
+                }
+                Deployment::Distributed => "a worker needs the configuration of its gateways: see `aula config print`",
+            };
             let worker = Worker::start(config, &self.queues, shards, listener).await;
-            let worker = migrate::with_hint_or(
-                worker,
-                "a worker needs the data directory of a server, and its configuration: see `aula config print`",
-            )?;
+            let mut worker = migrate::with_hint_or(worker, hint)?;
             if let Some(address) = address {
                 // Supervisors and scripts wait for this line.
                 let mut stdout = std::io::stdout();
                 writeln!(stdout, "health and metrics on http://{address}").and_then(|()| stdout.flush())?;
             }
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "working");
-            let signal = signals.received().await;
+            let signal = tokio::select! {
+                signal = signals.received() => signal,
+                broken = worker.broken() => return Err(broken.into()),
+            };
             tracing::info!(signal, "draining");
             if !worker.drain(timeout).await {
                 tracing::warn!("server.drain_timeout is over; what was not finished is in the queue");

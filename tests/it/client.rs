@@ -227,6 +227,11 @@ impl Client {
 
     /// As `request`, but none if the connection ended or the time was up.
     pub async fn try_request(&self, request: Value) -> Option<Value> {
+        self.request_within(request, LIMIT).await
+    }
+
+    /// As `try_request`, with another limit.
+    pub async fn request_within(&self, request: Value, limit: Duration) -> Option<Value> {
         let reference = self.next_ref.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
         self.shared.waiting.lock().insert(reference, tell);
@@ -236,7 +241,7 @@ impl Client {
             self.shared.waiting.lock().remove(&reference);
             return None;
         }
-        tokio::time::timeout(LIMIT, told).await.ok()?.ok()
+        tokio::time::timeout(limit, told).await.ok()?.ok()
     }
 
     /// Any message at all: text that isn't JSON, bytes, pings, `Message::Frame` fragments.

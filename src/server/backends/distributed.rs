@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use super::{Backends, Events, Part, make_data_dir};
+use super::{Backends, Events, Look, Part, make_data_dir};
 use crate::config::Config;
 use crate::server::auth::agreement;
 use crate::server::auth::cassandra::CassandraAccounts;
@@ -72,10 +72,12 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
 }
 
 /// The queue, only to look at.
-pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Arc<dyn TaskQueue>> {
+pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Look> {
     let topology = Topology::new(&Values::configured(config))?;
     let link = Link::open(&config.rabbitmq, "looking").await?;
-    open_queue(config, &topology, link.clone(), link).await
+    let place = format!("RabbitMQ at {}", link.address());
+    let queue = open_queue(config, &topology, link.clone(), link).await?;
+    Ok(Look { queue, place })
 }
 
 async fn open_queue(

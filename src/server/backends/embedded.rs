@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 
-use super::{Backends, Events, Part};
+use super::{Backends, Events, Look, Part};
 use crate::config::Config;
 use crate::server::auth::sqlite::SqliteAccounts;
 use crate::server::events::{EmbeddedBus, EventBus, EventSink, EventSource, EventTail};
-use crate::server::queue::{SqliteQueue, SqliteQueueOptions, TaskQueue};
+use crate::server::queue::{SqliteQueue, SqliteQueueOptions};
 use crate::server::search::{Fts5Search, Search};
 use crate::server::sqlite::holder::{self, Holder};
 use crate::server::sqlite::migrate::{self, Mode};
@@ -69,12 +69,13 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
 }
 
 /// The queue, only to look at.
-pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Arc<dyn TaskQueue>> {
+pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Look> {
     let path = config.data_dir.join(FILE_NAME);
     migrate::ensure(&path, Mode::Verify)?;
     let in_file = || path.display().to_string();
     let database = Database::open(&path, &Options::default()).with_context(in_file)?;
-    Ok(Arc::new(SqliteQueue::look(database, config.data_dir.clone()).await.with_context(in_file)?))
+    let queue = SqliteQueue::look(database, config.data_dir.clone()).await.with_context(in_file)?;
+    Ok(Look { queue: Arc::new(queue), place: in_file() })
 }
 
 struct EventsTable(Database);

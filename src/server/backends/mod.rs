@@ -89,8 +89,15 @@ impl Backends {
     }
 }
 
+/// A queue to look at.
+pub struct Look {
+    pub queue: Arc<dyn TaskQueue>,
+    /// The file, or the broker.
+    pub place: String,
+}
+
 /// The queue, only to look at: nothing is migrated, routed or consumed.
-pub async fn look_at_queue(config: &Config) -> anyhow::Result<Arc<dyn TaskQueue>> {
+pub async fn look_at_queue(config: &Config) -> anyhow::Result<Look> {
     match config.deployment() {
         Deployment::Embedded => embedded::look_at_queue(config).await,
         Deployment::Distributed => distributed::look_at_queue(config).await,

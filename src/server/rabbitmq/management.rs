@@ -41,6 +41,19 @@ pub struct QueueCounts {
     pub messages_unacknowledged: u64,
 }
 
+#[derive(Debug, Deserialize)]
+struct QueueConsumer {
+    queue: QueueName,
+    consumer_tag: String,
+    /// Not so of those who stand by.
+    active: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct QueueName {
+    name: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct BoundKey {
     pub source: String,
@@ -78,6 +91,16 @@ impl Management {
         let query = [("disable_stats", "true"), ("enable_queue_totals", "true")];
         let queues: Vec<QueueCounts> = self.get(&["queues", &self.vhost], &query).await?;
         Ok(queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect())
+    }
+
+    /// The names of those who get tasks now, by queue: a queue with a single active consumer has one at most.
+    pub async fn active_consumers(&self) -> Result<HashMap<String, Vec<String>>, Unavailable> {
+        let consumers: Vec<QueueConsumer> = self.get(&["consumers", &self.vhost], &[]).await?;
+        let mut names: HashMap<String, Vec<String>> = HashMap::new();
+        for consumer in consumers.into_iter().filter(|consumer| consumer.active) {
+            names.entry(consumer.queue.name).or_default().push(consumer.consumer_tag);
+        }
+        Ok(names)
     }
 
     /// What is bound to an exchange.

@@ -1,5 +1,6 @@
 //! A process from its start to its end: a server, or a [`Worker`].
 
+mod tasks;
 mod worker;
 
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use axum::extract::FromRef;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::auth::Auth;
 use super::backends::{Backends, Part, make_data_dir, worker_options};
@@ -25,6 +25,8 @@ use super::worker::{self as work, Stages};
 use super::{http, metrics, socket};
 use crate::config::Config;
 
+pub use tasks::Broken;
+use tasks::{all_ended, first_end};
 pub use worker::Worker;
 
 /// How often revocations are looked for, while somebody is connected.
@@ -41,7 +43,7 @@ pub struct Server {
     gateway: Arc<Gateway>,
     sockets: Sockets,
     health: Health,
-    workers: TaskTracker,
+    workers: JoinSet<()>,
     stop_workers: CancellationToken,
     stop_listening: CancellationToken,
     listening: tokio::task::JoinHandle<()>,
@@ -110,7 +112,7 @@ impl Server {
         background.spawn(async move { receipts.run(queue).await });
 
         let health = Health::new(Arc::clone(&backends.queue), Some(Arc::clone(&gateway)), recorder);
-        let workers = TaskTracker::new();
+        let mut workers = JoinSet::new();
         let stop_workers = CancellationToken::new();
         if with_workers {
             let bus = backends.events.bus(Some(sink));
@@ -140,6 +142,19 @@ impl Server {
         })
     }
 
+    /// Resolves when something has ended that the server can't go on without. What was begun is in the queue, and the
+    /// next process goes on with it: there is nothing to drain.
+    pub async fn broken(&mut self) -> Broken {
+        tokio::select! {
+            broken = first_end("the workers", &mut self.workers) => broken,
+            broken = first_end("the gateway", &mut self.background) => broken,
+            ended = &mut self.listening => match ended {
+                Ok(()) => Broken::Ended("the listener"),
+                Err(_panicked) => Broken::Panicked("the listener"),
+            },
+        }
+    }
+
     /// Stops accepting, sends everybody away, finishes what was begun. Whether all of that ended in time; what did
     /// not is still in the queue.
     pub async fn drain(mut self) -> bool {
@@ -160,8 +175,7 @@ impl Server {
         }
         self.gateway.receipts().flush(self.gateway.queue().as_ref());
         self.stop_workers.cancel();
-        self.workers.close();
-        self.workers.wait().await;
+        all_ended(&mut self.workers).await;
     }
 }
 

@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::lanes;
+use super::tasks::{Broken, all_ended, first_end};
 use crate::config::Config;
 use crate::server::backends::{Backends, Part, worker_options};
 use crate::server::http::{self, health::Health};
@@ -19,12 +19,12 @@ const MAX_WATCHERS: usize = 64;
 
 /// A process that only works on tasks.
 pub struct Worker {
-    workers: TaskTracker,
+    workers: JoinSet<()>,
     stop: CancellationToken,
     health: Health,
     listening: Option<JoinHandle<()>>,
     stop_listening: CancellationToken,
-    _background: JoinSet<()>,
+    background: JoinSet<()>,
 }
 
 impl Worker {
@@ -46,7 +46,7 @@ impl Worker {
             anyhow::bail!("there is no shard {shard}: queue.shards is {there}, and they count from 0");
         }
         background.spawn(metrics::upkeep(recorder));
-        let (workers, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
         let lanes = lanes(&stages, families, shards);
         if let Some(idle) = families.iter().find(|family| stages.queue.shards(**family) == 0) {
             anyhow::bail!("{idle} is not used in this deployment: gateways ask the index themselves");
@@ -59,15 +59,22 @@ impl Worker {
             let app = http::health::worker_app(health.clone());
             tokio::spawn(http::listen::serve(listener, app, MAX_WATCHERS, stop_listening.clone()))
         });
-        Ok(Self { workers, stop, health, listening, stop_listening, _background: background })
+        Ok(Self { workers, stop, health, listening, stop_listening, background })
+    }
+
+    /// Resolves when something has ended that the worker can't go on without; see [`super::Server::broken`].
+    pub async fn broken(&mut self) -> Broken {
+        tokio::select! {
+            broken = first_end("the workers", &mut self.workers) => broken,
+            broken = first_end("the background", &mut self.background) => broken,
+        }
     }
 
     /// Finishes what was begun; whether it ended in time. Probes are answered to the end.
-    pub async fn drain(self, timeout: Duration) -> bool {
+    pub async fn drain(mut self, timeout: Duration) -> bool {
         self.health.drain();
         self.stop.cancel();
-        self.workers.close();
-        let in_time = tokio::time::timeout(timeout, self.workers.wait()).await.is_ok();
+        let in_time = tokio::time::timeout(timeout, all_ended(&mut self.workers)).await.is_ok();
         self.stop_listening.cancel();
         if let Some(listening) = self.listening {
             // A scraper that holds its connection open is not waited for.

@@ -2,6 +2,7 @@
 //! between them.
 
 mod balancer;
+mod commands;
 mod kills;
 pub mod namespace;
 mod network;

@@ -1,4 +1,7 @@
-//! Servers that stop, under load, and come back. Each test has the second set of servers to itself.
+//! Servers that stop or stand still, under load, and come back. Each test has the second set of servers to itself.
+
+mod blocked;
+mod no_quorum;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +12,7 @@ use super::Cluster;
 use super::namespace::Namespace;
 use super::servers::Breakable;
 use super::trial::{Trial, bounded};
-use crate::client::{Client, Encoding, is_status};
+use crate::client::{Client, Encoding, is_status, send_request};
 use crate::http::Http;
 use crate::swarm::Pace;
 
@@ -96,6 +99,13 @@ impl Outage {
         };
         tokio::time::timeout(SOON, persisted).await.expect("a message is persisted after the outage");
         back.elapsed()
+    }
+
+    /// A send whose confirm may be waited for in vain, which takes 10 s.
+    async fn send_patiently(&self, channel: &str, body: &str) -> (String, Value) {
+        let id = uuid::Uuid::now_v7().to_string();
+        let reply = self.ann.request_within(send_request(channel, body, &id, false), SOON).await;
+        (id, reply.expect("every send is answered"))
     }
 
     async fn end(self, what: &str) {

@@ -112,6 +112,11 @@ impl Breakable {
     pub fn start(&self, server: &str) {
         run(&["start", server]);
     }
+
+    /// RabbitMQ's command line tool.
+    pub fn rabbitmqctl(&self, arguments: &[&str]) {
+        run(&[&["rabbitmqctl"], arguments].concat());
+    }
 }
 
 /// Ends the three nodes with its life: they take the memory of all the others together.

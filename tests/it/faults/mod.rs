@@ -9,6 +9,7 @@ mod full_disk;
 mod logs;
 mod memory;
 mod mount;
+mod panics;
 mod read_only;
 mod refusals;
 mod slow_reader;
@@ -82,7 +83,7 @@ async fn metric(server: &Server, name: &str) -> f64 {
 }
 
 /// Resident memory of a process in KiB, from `/proc/PID/status` (proc(5)).
-fn rss_kib(pid: u32) -> u64 {
+pub fn rss_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("there is a VmRSS line");
     line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -1,12 +1,13 @@
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
+use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::bundle::{self, Origin};
@@ -16,10 +17,13 @@ use crate::server::rabbitmq::{Life, Link, Unavailable};
 use crate::server::worker::Backoff;
 
 /// Bundles that the broker sends ahead. Acknowledged, so that what a gateway that stands still has not taken waits in
-/// the broker, where it is bounded.
+/// the broker, where it is bounded: to who acknowledges nothing (`no_ack`) it would send all it has.
 const PREFETCH: u16 = 1024;
 /// Bundles acknowledged at once.
 const ACK_EVERY: u32 = 128;
+/// Fewer are acknowledged after this time: the broker closes a channel that owes it one for long (`consumer_timeout`,
+/// 30 minutes unless it is configured otherwise).
+const ACK_AFTER: Duration = Duration::from_secs(1);
 /// Workers whose numbers are followed; of more, the longest silent are forgotten.
 const PUBLISHERS: usize = 1024;
 /// While the broker goes on dropping, a repair is asked for this often.
@@ -31,6 +35,14 @@ pub struct RabbitEvents {
     topology: Arc<Topology>,
     gateway: String,
     first: Option<Subscription>,
+    /// The queue of the newest subscription.
+    queue: Option<OwnQueue>,
+}
+
+/// A queue, and the connection that it goes with: not the channel, which may end long before.
+struct OwnQueue {
+    name: String,
+    of: Weak<Life>,
 }
 
 /// A queue of one connection.
@@ -46,16 +58,26 @@ impl RabbitEvents {
     ///
     /// Errors: the broker can't be reached now, or has no exchange of events.
     pub async fn open(link: Link, topology: Arc<Topology>, gateway: &str) -> anyhow::Result<Self> {
-        let mut events = Self { link, topology, gateway: gateway.to_owned(), first: None };
-        events.first = Some(events.subscribe(events.link.life()?).await?);
+        let mut events = Self { link, topology, gateway: gateway.to_owned(), first: None, queue: None };
+        let life = events.link.life()?;
+        events.first = Some(events.subscribe(life).await?);
         Ok(events)
     }
 
-    async fn subscribe(&self, life: Arc<Life>) -> anyhow::Result<Subscription> {
+    async fn subscribe(&mut self, life: Arc<Life>) -> anyhow::Result<Subscription> {
         let channel = life.channel().await?;
+        if let Some(last) = &self.queue
+            && std::ptr::eq(last.of.as_ptr(), Arc::as_ptr(&life))
+        {
+            // Nobody reads it any more, and as long as the connection lives it would be filled.
+            let name = last.name.as_str().into();
+            channel.queue_delete(name, QueueDeleteOptions::default()).await.map_err(Unavailable::from)?;
+        }
         // Another name each time: the queue of a connection that broke unseen goes when the broker sees it.
         let name = format!("{}.{}", self.gateway, &Uuid::new_v4().simple().to_string()[..8]);
         let queue = self.topology.gateway_queue("events", &name)?;
+        // Before it is there: what fails halfway may have made it.
+        self.queue = Some(OwnQueue { name: queue.name.clone(), of: Arc::downgrade(&life) });
         declare_gateway_queue(&channel, &queue).await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(Unavailable::from)?;
         let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
@@ -67,10 +89,11 @@ impl RabbitEvents {
     }
 
     /// However long it takes.
-    async fn subscribe_again(&self) -> Subscription {
+    async fn subscribe_again(&mut self) -> Subscription {
         let mut backoff = Backoff::new();
         loop {
-            match self.subscribe(self.link.next_life().await).await {
+            let life = self.link.next_life().await;
+            match self.subscribe(life).await {
                 Ok(subscription) => return subscription,
                 Err(error) => tracing::warn!(%error, "no events can be received yet"),
             }
@@ -96,17 +119,33 @@ impl EventSource for RabbitEvents {
 
 impl Subscription {
     /// Until the connection or the queue ends.
-    async fn hand_over(mut self, gateway: &dyn EventSink) {
+    async fn hand_over(self, gateway: &dyn EventSink) {
+        let life = Arc::clone(&self.life);
+        let ended = self.hand_over_all(gateway).await;
+        // Of a connection that broke its link tells.
+        if life.is_alive() {
+            let reason = ended.err().map(|error| error.to_string());
+            tracing::warn!(reason, "the broker has ended the subscription to events: a new one is made");
+        }
+    }
+
+    async fn hand_over_all(mut self, gateway: &dyn EventSink) -> lapin::Result<()> {
         let mut numbers = Numbers::default();
-        let mut unacknowledged = 0;
+        let mut taken = Taken::default();
         let mut lost = false;
         let mut repaired: Option<Instant> = None;
+        let mut acknowledge = interval(ACK_AFTER);
+        acknowledge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let delivery = tokio::select! {
                 delivery = self.consumer.next() => delivery,
+                _ = acknowledge.tick() => {
+                    taken.acknowledge(&self.channel).await?;
+                    continue;
+                }
                 () = self.life.ended() => None,
             };
-            let Some(Ok(delivery)) = delivery else { return };
+            let Some(delivery) = delivery.transpose()? else { return Ok(()) };
             match bundle::decode(&delivery.data.clone().into()) {
                 Ok((origin, events)) => {
                     lost |= !numbers.follows(origin);
@@ -123,16 +162,32 @@ impl Subscription {
                 (lost, repaired) = (false, Some(Instant::now()));
                 gateway.missed();
             }
-            unacknowledged += 1;
-            if unacknowledged >= ACK_EVERY {
-                unacknowledged = 0;
-                let options = BasicAckOptions { multiple: true };
-                if let Err(error) = self.channel.basic_ack(delivery.delivery_tag, options).await {
-                    tracing::debug!(%error, "the connection ended before an acknowledgement");
-                    return;
-                }
+            taken.add(delivery.delivery_tag);
+            if taken.count >= ACK_EVERY {
+                taken.acknowledge(&self.channel).await?;
             }
         }
+    }
+}
+
+/// Bundles that are not acknowledged yet.
+#[derive(Default)]
+struct Taken {
+    count: u32,
+    last: u64,
+}
+
+impl Taken {
+    fn add(&mut self, tag: u64) {
+        (self.count, self.last) = (self.count + 1, tag);
+    }
+
+    async fn acknowledge(&mut self, channel: &Channel) -> lapin::Result<()> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        self.count = 0;
+        channel.basic_ack(self.last, BasicAckOptions { multiple: true }).await
     }
 }
 
@@ -159,25 +214,4 @@ impl Numbers {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_jump_is_seen_for_each_publisher() {
-        let mut numbers = Numbers::default();
-        let [one, other] = [1, 2].map(Uuid::from_u128);
-        let mut follows = |publisher, number| numbers.follows(Origin { publisher, number });
-        assert!(follows(one, 7) && follows(other, 1) && follows(one, 8) && follows(other, 2));
-        assert!(!follows(one, 10));
-        assert!(follows(one, 11));
-    }
-
-    #[test]
-    fn the_longest_silent_publisher_is_forgotten() {
-        let mut numbers = Numbers::default();
-        for publisher in 0..5000 {
-            assert!(numbers.follows(Origin { publisher: Uuid::from_u128(publisher), number: 1 }));
-        }
-        assert!(numbers.last.len() <= PUBLISHERS && numbers.last.contains_key(&Uuid::from_u128(4999)));
-    }
-}
+mod tests;

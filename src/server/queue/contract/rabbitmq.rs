@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod faults;
+mod named;
 mod shards;
 mod throughput;
 

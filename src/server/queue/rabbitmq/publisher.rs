@@ -2,6 +2,7 @@
 
 mod answer;
 mod session;
+mod suspects;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use lapin::types::{FieldTable, ShortString};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub(super) use self::answer::PublishId;
 use self::answer::{Answer, Window};
+use self::suspects::Suspects;
 use super::super::{Confirm, QueueError};
 use crate::server::rabbitmq::{Life, Link, Unavailable};
 use crate::server::worker::Backoff;
@@ -80,6 +83,10 @@ impl Publisher {
 
     /// Whether there is a channel to publish on.
     pub(super) fn check(&self) -> Result<(), QueueError> {
+        // Its task has ended, which it does by a panic alone: nothing is published any more.
+        if self.queued.is_closed() {
+            return Err(QueueError::Closed);
+        }
         if self.is_ready.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -90,6 +97,7 @@ impl Publisher {
 /// Publishes until the last [`Publisher`] is gone and everything is confirmed.
 async fn run(link: Link, mut queued: mpsc::Receiver<Queued>, is_ready: Arc<AtomicBool>) {
     let mut backoff = Backoff::new();
+    let mut suspects = Suspects::default();
     loop {
         let life = tokio::select! {
             biased;
@@ -103,7 +111,7 @@ async fn run(link: Link, mut queued: mpsc::Receiver<Queued>, is_ready: Arc<Atomi
                 None => return,
             },
         };
-        match publish_on(&life, &mut queued, &is_ready).await {
+        match publish_on(&life, &mut queued, &mut suspects, &is_ready).await {
             Ok(()) => return,
             Err(Unavailable(reason)) => {
                 is_ready.store(false, Ordering::Release);
@@ -121,9 +129,11 @@ async fn run(link: Link, mut queued: mpsc::Receiver<Queued>, is_ready: Arc<Atomi
 async fn publish_on(
     life: &Life,
     queued: &mut mpsc::Receiver<Queued>,
+    suspects: &mut Suspects,
     is_ready: &AtomicBool,
 ) -> Result<(), Unavailable> {
     let channel = session::open(life).await?;
     is_ready.store(true, Ordering::Release);
-    session::run(life, channel, queued).await
+    suspects.probe_at_once(Instant::now());
+    session::run(life, channel, queued, suspects).await
 }

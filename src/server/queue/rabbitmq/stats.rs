@@ -1,7 +1,7 @@
 //! How full the lanes are, as far as can be told.
 //!
 //! AMQP tells how many tasks are ready, at once and exactly. What consumers have in hand this process knows of its own;
-//! of others the management interface tells it, some seconds late, if it is configured.
+//! of others, and who they are, the management interface tells it, if it is configured: the numbers some seconds late.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,19 +10,46 @@ use super::super::{Family, Lane, LaneStats, QueueError};
 use super::consumer::Taken;
 use super::{Inner, SHARED, queue_name};
 use crate::message::Millis;
-use crate::server::rabbitmq::management::QueueCounts;
+use crate::server::rabbitmq::management::{Management, QueueCounts};
 use crate::server::rabbitmq::process;
 use crate::server::rabbitmq::topology::present::Looker;
 
-pub(super) async fn collect(inner: &Inner) -> Result<Vec<LaneStats>, QueueError> {
-    let counts = match &inner.options.management {
-        // Without it the figures say less; they are not worth failing for.
-        Some(management) => management.queues().await.unwrap_or_else(|error| {
+/// Of the others, by queue.
+#[derive(Default)]
+struct Others {
+    counts: HashMap<String, QueueCounts>,
+    consumers: HashMap<String, Vec<String>>,
+}
+
+impl Others {
+    /// Without the interface the figures say less; they are not worth failing for.
+    async fn told_by(management: Option<&Management>) -> Self {
+        let Some(management) = management else { return Self::default() };
+        let (counts, consumers) = tokio::join!(management.queues(), management.active_consumers());
+        let counts = counts.unwrap_or_else(|error| {
             tracing::warn!(%error, "tasks in the hands of other processes are not counted");
             HashMap::new()
-        }),
-        None => HashMap::new(),
-    };
+        });
+        let consumers = consumers.unwrap_or_else(|error| {
+            tracing::warn!(%error, "other processes are not named");
+            HashMap::new()
+        });
+        Self { counts, consumers }
+    }
+
+    fn consumer(&self, queue: &str) -> String {
+        let mut names: Vec<&str> = self.consumers.get(queue).into_iter().flatten().map(String::as_str).collect();
+        names.sort_unstable();
+        match names[..] {
+            [] => "another process".to_owned(),
+            [one] => one.to_owned(),
+            [first, ..] => format!("{first}, and {} more", names.len() - 1),
+        }
+    }
+}
+
+pub(super) async fn collect(inner: &Inner) -> Result<Vec<LaneStats>, QueueError> {
+    let others = Others::told_by(inner.options.management.as_ref()).await;
     let mut looker = Looker::new(&inner.options.consuming).await?;
     let mut lanes = Vec::new();
     for (family, shards) in
@@ -30,7 +57,7 @@ pub(super) async fn collect(inner: &Inner) -> Result<Vec<LaneStats>, QueueError>
     {
         for shard in 0..shards {
             let lane = Lane { family, shard };
-            lanes.push(lane_stats(inner, lane, &mut looker, &counts).await?);
+            lanes.push(lane_stats(inner, lane, &mut looker, &others).await?);
         }
         // One queue for all lanes of a family: told at the first.
         let dead = match family {
@@ -49,7 +76,7 @@ async fn lane_stats(
     inner: &Inner,
     lane: Lane,
     looker: &mut Looker<'_>,
-    counts: &HashMap<String, QueueCounts>,
+    others: &Others,
 ) -> Result<LaneStats, QueueError> {
     let mut stats = LaneStats {
         queue: lane.family.as_str().to_owned(),
@@ -71,8 +98,8 @@ async fn lane_stats(
     let Some(count) = looker.count(&name).await? else { return Ok(stats) };
     stats.depth = count.ready;
     if count.consumers > 0 {
-        stats.depth += counts.get(&name).map_or(0, |counts| counts.messages_unacknowledged);
-        stats.consumer = Some("another process".to_owned());
+        stats.depth += others.counts.get(&name).map_or(0, |counts| counts.messages_unacknowledged);
+        stats.consumer = Some(others.consumer(&name));
     }
     Ok(stats)
 }

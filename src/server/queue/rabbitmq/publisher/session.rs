@@ -14,13 +14,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::super::super::QueueError;
 use super::super::TIMEOUT;
 use super::answer::{Answer, PublishId};
+use super::suspects::{Route, Suspects};
 use super::{Publish, Queued};
 use crate::message::Millis;
 use crate::server::rabbitmq::{Life, Unavailable};
 
 /// Publishes handed over at once: what comes together is written together.
 const BATCH: usize = 256;
-/// No confirm takes so long from a broker that lives.
+/// No confirm takes so long from a queue that lives.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often that is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +34,17 @@ const FIRST: u8 = 1;
 
 type Outcome = (u64, Result<Confirmation, lapin::Error>);
 
+/// A publish that the broker has not decided on.
+struct Undecided {
+    since: Instant,
+    to: Route,
+    /// `None` when it was given because the confirm took too long.
+    answer: Option<Answer>,
+}
+
+/// Those of a channel, by their numbers.
+type Unconfirmed = BTreeMap<u64, Undecided>;
+
 pub(super) async fn open(life: &Life) -> Result<Channel, Unavailable> {
     let channel = life.channel().await?;
     // From now on the broker says of each publish when it is safe.
@@ -43,11 +55,18 @@ pub(super) async fn open(life: &Life) -> Result<Channel, Unavailable> {
     Ok(channel)
 }
 
-/// Publishes until the channel ends, or (`Ok`) until nobody can publish any more and all is confirmed.
+/// Publishes until the channel ends, or (`Ok`) until nobody can publish any more and all is answered.
 ///
 /// Whatever has no confirm when this returns is answered with [`QueueError::Unavailable`] by the drop of its `Answer`.
-pub(super) async fn run(life: &Life, channel: Channel, queued: &mut mpsc::Receiver<Queued>) -> Result<(), Unavailable> {
-    let mut unconfirmed: BTreeMap<u64, (Instant, Answer)> = BTreeMap::new();
+pub(super) async fn run(
+    life: &Life,
+    channel: Channel,
+    queued: &mut mpsc::Receiver<Queued>,
+    suspects: &mut Suspects,
+) -> Result<(), Unavailable> {
+    let mut unconfirmed = Unconfirmed::new();
+    // When the broker last said something on this connection.
+    let mut heard = Instant::now();
     let mut under_way = FuturesUnordered::new();
     let mut returned = HashSet::new();
     let (mut batch, mut done): (Vec<Queued>, Vec<Outcome>) = (Vec::new(), Vec::new());
@@ -64,23 +83,29 @@ pub(super) async fn run(life: &Life, channel: Channel, queued: &mut mpsc::Receiv
         });
         tokio::select! {
             () = answered => {
-                let failed = settle(std::mem::take(&mut done), &mut unconfirmed, &mut returned);
+                let failed = settle(std::mem::take(&mut done), &mut unconfirmed, &mut returned, suspects);
                 if let Some(error) = failed {
                     return Err(error.into());
                 }
-                if !is_open && unconfirmed.is_empty() {
+                heard = Instant::now();
+                if !is_open && all_answered(&unconfirmed) {
                     return Ok(());
                 }
             }
             count = queued.recv_many(&mut batch, BATCH), if is_open => {
                 is_open = count > 0;
-                if !is_open && unconfirmed.is_empty() {
+                if !is_open && all_answered(&unconfirmed) {
                     return Ok(());
                 }
                 let now = (Instant::now(), Millis::now());
                 for Queued { publish: what, answer } in batch.drain(..) {
+                    let to = (what.exchange, what.key.clone());
+                    if !suspects.admits(&to, now.0) {
+                        unavailable(answer, "its queue confirms nothing");
+                        continue;
+                    }
                     number += 1;
-                    unconfirmed.insert(number, (now.0, answer));
+                    unconfirmed.insert(number, Undecided { since: now.0, to, answer: Some(answer) });
                     // They are begun in this order, and put on the connection's list when they begin.
                     under_way.push(publish(&channel, number, now.1, what));
                 }
@@ -89,7 +114,19 @@ pub(super) async fn run(life: &Life, channel: Channel, queued: &mut mpsc::Receiv
                 if !channel.status().connected() {
                     return Err(Unavailable("the channel for publishing ended".into()));
                 }
-                give_up_late(life, &mut unconfirmed)?;
+                let any_late = answer_late(life, &mut unconfirmed, suspects);
+                if any_late && !life.is_blocked() && heard.elapsed() > CONFIRM_TIMEOUT {
+                    // One queue may be to blame. Whether the connection is, its answer to something else tells; while
+                    // that is waited for nothing that was published would get there sooner.
+                    if life.channel().await.is_err() {
+                        life.give_up();
+                        return Err(Unavailable(format!("no word within {} s", heard.elapsed().as_secs())));
+                    }
+                    heard = Instant::now();
+                }
+                if !is_open && all_answered(&unconfirmed) {
+                    return Ok(());
+                }
             }
             () = life.ended() => return Err(Unavailable("the connection for publishing ended".into())),
         }
@@ -125,8 +162,9 @@ async fn publish(channel: &Channel, number: u64, at: Millis, publish: Publish) -
 /// trusted with a confirm either.
 fn settle(
     done: Vec<Outcome>,
-    unconfirmed: &mut BTreeMap<u64, (Instant, Answer)>,
+    unconfirmed: &mut Unconfirmed,
     returned: &mut HashSet<u64>,
+    suspects: &mut Suspects,
 ) -> Option<lapin::Error> {
     for (_, outcome) in &done {
         let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = outcome else { continue };
@@ -142,9 +180,12 @@ fn settle(
     }
     let mut failed = None;
     for (number, outcome) in done {
-        let Some((_, answer)) = unconfirmed.remove(&number) else { continue };
+        let Some(Undecided { to, answer, .. }) = unconfirmed.remove(&number) else { continue };
         let was_returned = returned.remove(&number);
-        answer.give(match outcome {
+        if outcome.is_ok() && suspects.clear(&to) {
+            tracing::info!(exchange = to.0, key = to.1.as_str(), "a queue confirms tasks again");
+        }
+        let outcome = match outcome {
             Ok(Confirmation::Ack(None)) if !was_returned => Ok(()),
             Ok(Confirmation::Ack(_)) => Err(QueueError::Unavailable("no queue takes tasks of this shard now".into())),
             Ok(Confirmation::Nack(_)) => {
@@ -158,23 +199,45 @@ fn settle(
                 failed = Some(error);
                 Err(QueueError::Unavailable(reason))
             }
-        });
+        };
+        if let Some(answer) = answer {
+            answer.give(outcome);
+        }
     }
     failed
 }
 
-/// Nobody waits for ever: neither for a broker that doesn't answer, nor for one that has no room.
-fn give_up_late(life: &Life, unconfirmed: &mut BTreeMap<u64, (Instant, Answer)>) -> Result<(), Unavailable> {
-    let is_late = |entry: &std::collections::btree_map::OccupiedEntry<'_, u64, (Instant, Answer)>| {
-        entry.get().0.elapsed() > CONFIRM_TIMEOUT
-    };
-    while let Some(oldest) = unconfirmed.first_entry().filter(is_late) {
-        if !life.is_blocked() {
-            life.give_up();
-            return Err(Unavailable(format!("no confirm within {} s", CONFIRM_TIMEOUT.as_secs())));
+/// Nobody waits for ever: neither for a queue that confirms nothing, nor for a broker that has no room. Whether somebody
+/// has waited too long. What was answered may still be taken: it stays under way.
+fn answer_late(life: &Life, unconfirmed: &mut Unconfirmed, suspects: &mut Suspects) -> bool {
+    let mut any_late = false;
+    for Undecided { to, answer, .. } in unconfirmed.values_mut().take_while(|one| one.since.elapsed() > CONFIRM_TIMEOUT)
+    {
+        let Some(answer) = answer.take() else { continue };
+        any_late = true;
+        if life.is_blocked() {
+            // New ones are refused meanwhile.
+            answer.give(Err(QueueError::Unavailable("rabbitmq has no room".into())));
+            continue;
         }
-        // It may still be taken when there is room; new ones are refused meanwhile.
-        oldest.remove().1.give(Err(QueueError::Unavailable("rabbitmq has no room".into())));
+        if suspects.add(to, Instant::now()) {
+            let waited = CONFIRM_TIMEOUT.as_secs();
+            tracing::warn!(
+                exchange = to.0,
+                key = to.1.as_str(),
+                "no confirm within {waited} s: nothing but probes goes to this queue"
+            );
+        }
+        unavailable(answer, "no confirm came in time");
     }
-    Ok(())
+    any_late
+}
+
+fn unavailable(answer: Answer, why: &str) {
+    metrics::counter!("aula_publishes_refused_total", "reason" => "unconfirmed").increment(1);
+    answer.give(Err(QueueError::Unavailable(why.to_owned())));
+}
+
+fn all_answered(unconfirmed: &Unconfirmed) -> bool {
+    unconfirmed.values().all(|one| one.answer.is_none())
 }
