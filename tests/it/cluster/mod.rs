@@ -3,6 +3,7 @@
 
 mod balancer;
 mod kills;
+mod migrate;
 pub mod namespace;
 mod network;
 mod outages;
