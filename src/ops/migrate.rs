@@ -41,7 +41,7 @@ enum Command {
     Up(UpArgs),
     /// List every version and its state; exits 0 if all are applied, 3 if some are pending, 1 if the schema doesn't fit
     Status(TargetArgs),
-    /// Print the exact statements that `up` would run; exits 0 if there are none, 3 otherwise
+    /// Print the exact statements that `up` would run; exits 3 if something is pending, 0 otherwise
     Plan(TargetArgs),
     /// Say who holds the migration lock; on a distributed deployment free it, if its holder is dead
     ///
@@ -175,7 +175,7 @@ fn print_plan(context: &Context, steps: &[Planned]) -> anyhow::Result<Exit> {
     } else {
         context.output.text(&script(steps))?;
     }
-    Ok(if steps.is_empty() { Exit::Done } else { Exit::Partly })
+    Ok(if steps.iter().any(|step| step.is_pending) { Exit::Partly } else { Exit::Done })
 }
 
 /// The steps as they run, each with its name above it, in the language of its server.
@@ -189,8 +189,10 @@ fn script(steps: &[Planned]) -> String {
                 format!("-- {} {name}\n{}{record}", step.target, lines(";"))
             }
             Target::Elasticsearch | Target::Rabbitmq => {
+                let begin =
+                    step.begin.iter().map(|text| format!("# first, in Cassandra: {text};\n")).collect::<String>();
                 let record = step.record.iter().map(|text| format!("# then, in Cassandra: {text};\n"));
-                format!("# {} {name}\n{}{}", step.target, lines(""), record.collect::<String>())
+                format!("# {} {name}\n{begin}{}{}", step.target, lines(""), record.collect::<String>())
             }
         }
     };

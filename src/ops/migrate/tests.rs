@@ -1,6 +1,10 @@
 //! The commands on a distributed deployment, against real servers: a keyspace, an alias and a virtual host of the
 //! test's own.
 
+mod plan;
+mod topology;
+
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -17,6 +21,8 @@ struct Deployment {
     cassandra: crate::config::Cassandra,
     alias: String,
     vhost: Option<Vhost>,
+    /// In the place of what the test's configuration has otherwise: section, key, value.
+    settings: RefCell<Vec<(&'static str, &'static str, Value)>>,
 }
 
 impl Deployment {
@@ -24,14 +30,16 @@ impl Deployment {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut cassandra = testing::configured();
         cassandra.keyspace = testing::unique("aula_ops_");
+        // Of the test's own connections, which change schemas on a machine that is busy.
+        cassandra.request_timeout = Duration::from_secs(30);
         let alias = testing::unique("aula-ops-");
         let vhost = Some(runtime.block_on(Vhost::make()));
-        Self { folder: tempfile::tempdir().unwrap(), runtime, cassandra, alias, vhost }
+        Self { folder: tempfile::tempdir().unwrap(), runtime, cassandra, alias, vhost, settings: RefCell::default() }
     }
 
     fn configure(&self, shards: u16) -> PathBuf {
         let rabbitmq = self.vhost.as_ref().unwrap().config();
-        let config = json!({
+        let mut config = json!({
             "store": {"backend": "cassandra"},
             "queue": {"backend": "rabbitmq", "shards": shards},
             "search": {"backend": "elasticsearch"},
@@ -39,6 +47,9 @@ impl Deployment {
             "rabbitmq": {"url": rabbitmq.url, "management_url": rabbitmq.management_url},
             "elasticsearch": {"url": elasticsearch(), "alias": self.alias},
         });
+        for (section, key, value) in &*self.settings.borrow() {
+            config[section][key] = value.clone();
+        }
         let file = self.folder.path().join("aula.yaml");
         std::fs::write(&file, config.to_string()).unwrap();
         file
@@ -48,6 +59,18 @@ impl Deployment {
         let file = self.configure(shards);
         let words = [words, &["--config", file.to_str().unwrap()]].concat();
         aula(&self.folder.path().join("data"), &words).unwrap()
+    }
+
+    /// What a command that fails says: the error, and its hints.
+    fn error(&self, shards: u16, words: &[&str]) -> String {
+        let file = self.configure(shards);
+        let words = [words, &["--config", file.to_str().unwrap()]].concat();
+        format!("{:?}", aula(&self.folder.path().join("data"), &words).unwrap_err())
+    }
+
+    /// From here on.
+    fn set(&self, section: &'static str, key: &'static str, value: Value) {
+        self.settings.borrow_mut().push((section, key, value));
     }
 
     fn verify(&self, shards: u16) -> Result<(), servers::MigrateError> {

@@ -7,7 +7,7 @@ use super::error::MigrateError;
 use super::files::File;
 use super::journal::Journal;
 use super::lock::Lease;
-use super::report::{Planned, Target};
+use super::report::Target;
 use super::target::{Runner, failed};
 
 pub struct Cql(pub Journal);
@@ -18,39 +18,41 @@ impl Runner for Cql {
         Target::Cassandra
     }
 
-    fn statements(&self, file: &File) -> anyhow::Result<Vec<String>> {
-        Ok(cql::split(file.text)?)
-    }
-
-    /// The keyspace and the migrator's tables, and the `USE` for the steps, which don't name the keyspace.
-    async fn preparation(&self) -> Result<Option<Planned>, MigrateError> {
-        let mut statements = self.0.bootstrap_plan().await?;
-        statements.push(format!("USE {}", self.0.keyspace()));
-        Ok(Some(Planned {
-            target: Target::Cassandra,
-            version: None,
-            name: "keyspace".to_owned(),
-            checksum: String::new(),
-            statements,
-            record: None,
-        }))
+    async fn statements(&self, file: &File) -> Result<Vec<String>, MigrateError> {
+        let mut statements = Vec::new();
+        for statement in split(file)? {
+            if !self.is_done(&statement).await? {
+                statements.push(statement);
+            }
+        }
+        Ok(statements)
     }
 
     async fn run(&self, file: &File, lease: &Lease) -> Result<(), MigrateError> {
-        let fail = |statement: Option<&str>, error| failed(Target::Cassandra, file, statement, error);
-        let statements = self.statements(file).map_err(|error| fail(None, error))?;
         // For every connection of the session.
         let entered = self.0.session().use_keyspace(self.0.keyspace(), false).await;
         entered.map_err(MigrateError::cassandra("enter the keyspace"))?;
-        for statement in statements {
-            if let Some((table, column)) = cql::added_column(&statement)
-                && self.0.has_column(&table, &column).await?
-            {
-                tracing::debug!(table, column, "the column is there already");
+        for statement in split(file)? {
+            if self.is_done(&statement).await? {
                 continue;
             }
-            lease.guard(self.0.change(&statement)).await?.map_err(|error| fail(Some(&statement), error.into()))?;
+            let changed = lease.guard(self.0.change(&statement)).await?;
+            changed.map_err(|error| failed(Target::Cassandra, file, Some(&statement), error.into()))?;
         }
         Ok(())
     }
+}
+
+impl Cql {
+    /// Whether it must be left out: it would fail, because an earlier attempt got so far.
+    async fn is_done(&self, statement: &str) -> Result<bool, MigrateError> {
+        match cql::added_column(statement) {
+            Some((table, column)) => self.0.has_column(&table, &column).await,
+            None => Ok(false),
+        }
+    }
+}
+
+fn split(file: &File) -> Result<Vec<String>, MigrateError> {
+    cql::split(file.text).map_err(|error| failed(Target::Cassandra, file, None, error.into()))
 }

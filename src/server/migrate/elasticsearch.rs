@@ -74,7 +74,9 @@ impl Schema for Index {
             checksum: file.checksum(),
             // What is asked of the server is its newest state: the first step brings it there.
             statements: std::mem::take(&mut statements),
+            begin: None,
             record: Some(self.journal.record_statement(TARGET, file, 0)),
+            is_pending: true,
         });
         Ok(planned.collect())
     }

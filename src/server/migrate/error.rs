@@ -14,6 +14,9 @@ pub enum MigrateError {
     /// In a way that nothing is pending for.
     #[error("{target} is not as this binary needs it: {}", differences.join("; "))]
     Differs { target: Target, differences: Vec<String> },
+    /// In a way that `up` doesn't change; it has changed nothing else either.
+    #[error("{target}: `aula migrate` can't change what is another: {}", differences.join("; "))]
+    Unrepaired { target: Target, differences: Vec<String> },
     #[error("{}", locked(holder.as_ref(), *waited))]
     Locked { holder: Option<Holder>, waited: Duration },
     #[error("the migration lock was lost{}: nothing more was applied", now_held(holder.as_ref()))]
@@ -62,6 +65,10 @@ impl MigrateError {
             Self::Differs { .. } => {
                 Some("`aula migrate plan` says whether `aula migrate` puts it right; if not, it was changed by hand")
             }
+            Self::Unrepaired { .. } => Some(
+                "set back the settings that it follows from; or delete it (a queue when `aula queue-stats` says that it \
+                 is empty: `rabbitmqctl delete_queue`), and the next `aula migrate` makes it anew",
+            ),
             Self::Configuration { .. } | Self::Server { .. } => None,
         }
     }

@@ -4,17 +4,20 @@
 //! a lock, perhaps by several processes at once. To make a keyspace twice is harmless. A table made twice at the same
 //! time, on two nodes, gets two ids, and the nodes disagree about it for good (CASSANDRA-5202 and others); with the id
 //! said in the statement it is the same table, whoever makes it. Ids are unique in a cluster, so the keyspace's name
-//! is part of it.
+//! is part of it. ScyllaDB takes the id as well, and puts changes of the schema in one order anyway.
+//!
+//! A node lists a table before it can be used there: it writes the schema down, then takes it into use. So who finds it
+//! listed asks for some time, until it is known (`query`).
 
 use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::response::query_result::QueryResult;
-use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::unprepared::Statement;
 use scylla::value::CqlTimestamp;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::compare::Row;
@@ -24,9 +27,12 @@ use super::report::Target;
 use crate::config;
 use crate::message::Millis;
 use crate::server::cassandra::Cassandra;
+use crate::server::worker::Backoff;
 
 /// For statements that change the schema: nodes answer only when they have written it.
 const SCHEMA_CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// From a table's being listed to its being usable: less than a second, if the node isn't busy.
+const USABLE_WITHIN: Duration = Duration::from_secs(20);
 
 /// The migrator's connection.
 #[derive(Clone)]
@@ -80,12 +86,19 @@ impl Journal {
 
     /// Makes what is missing; any number of processes may do so at once.
     pub async fn bootstrap(&self) -> Result<(), MigrateError> {
+        let begun = Instant::now();
+        let mut backoff = Backoff::new();
         for statement in self.bootstrap_plan().await? {
-            if let Err(error) = self.change(&statement).await {
+            while let Err(error) = self.change(&statement).await {
                 // Somebody was faster, in a way that this node could not see yet: that is what we wanted.
-                if !matches!(db_error(&error), Some(DbError::AlreadyExists { .. })) && !self.came_into_being().await? {
+                if matches!(db_error(&error), Some(DbError::AlreadyExists { .. })) || self.came_into_being().await? {
+                    break;
+                }
+                // Or is at it, and the keyspace is listed already, but can't be used.
+                if !is_not_usable_yet(&error) || begun.elapsed() >= USABLE_WITHIN {
                     return Err(MigrateError::cassandra("make its keyspace and tables for migrations")(error));
                 }
+                backoff.pause().await;
             }
         }
         // Those that others made are known to the node they asked, not yet to all.
@@ -102,28 +115,53 @@ impl Journal {
     }
 
     async fn has_keyspace(&self) -> Result<bool, MigrateError> {
-        let cql = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
-        self.is_there(cql, (&self.keyspace,)).await
+        let keyspace = &self.keyspace;
+        let cql = format!("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'");
+        self.is_there(cql).await
     }
 
     pub async fn has_table(&self, table: &str) -> Result<bool, MigrateError> {
-        let cql = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
-        self.is_there(cql, (&self.keyspace, table)).await
+        let keyspace = &self.keyspace;
+        self.is_there(format!(
+            "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}' AND table_name = '{table}'"
+        ))
+        .await
     }
 
     pub async fn has_column(&self, table: &str, column: &str) -> Result<bool, MigrateError> {
-        let cql = "SELECT column_name FROM system_schema.columns \
-                   WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
-        self.is_there(cql, (&self.keyspace, table, column)).await
+        let keyspace = &self.keyspace;
+        self.is_there(format!(
+            "SELECT column_name FROM system_schema.columns \
+             WHERE keyspace_name = '{keyspace}' AND table_name = '{table}' AND column_name = '{column}'"
+        ))
+        .await
     }
 
-    async fn is_there(&self, cql: &str, values: impl SerializeRow) -> Result<bool, MigrateError> {
+    async fn is_there(&self, cql: String) -> Result<bool, MigrateError> {
         let mut statement = Statement::new(cql);
         // The schema is the asked node's own table; there are no replicas to compare.
         statement.set_consistency(Consistency::One);
-        let found = self.session().query_unpaged(statement, values).await;
+        let found = self.query(statement).await;
         let found = found.map_err(MigrateError::cassandra("read its schema"))?.into_rows_result();
         Ok(found.map_err(MigrateError::cassandra("read its schema"))?.rows_num() > 0)
+    }
+
+    /// Runs a statement about tables that are listed, and waits a while if they can't be used yet. It may be run twice.
+    ///
+    /// Values are written into the statement. With values beside it, it would have to be prepared, and nodes forget
+    /// what was prepared whenever a table of the keyspace is made: there is no end of that while others migrate.
+    pub(super) async fn query(&self, statement: Statement) -> Result<QueryResult, ExecutionError> {
+        let begun = Instant::now();
+        let mut backoff = Backoff::new();
+        loop {
+            match self.session().query_unpaged(statement.clone(), ()).await {
+                Err(error) if is_not_usable_yet(&error) && begun.elapsed() < USABLE_WITHIN => {
+                    tracing::debug!(%error, "asking again");
+                    backoff.pause().await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// What is recorded for `target`, ascending; nothing if the table isn't there.
@@ -132,13 +170,13 @@ impl Journal {
             return Ok(Vec::new());
         }
         let cql = format!(
-            "SELECT version, name, checksum, kind, applied_at FROM {}.schema_migrations WHERE target = ?",
+            "SELECT version, name, checksum, kind, applied_at FROM {}.schema_migrations WHERE target = '{target}'",
             self.keyspace
         );
         let mut statement = Statement::new(cql);
         // With the write's, more than half of all replicas: in another datacenter as well.
         statement.set_consistency(Consistency::Quorum);
-        let found = self.session().query_unpaged(statement, (target.to_string(),)).await;
+        let found = self.query(statement).await;
         let rows = found.map_err(anyhow::Error::from).and_then(read_rows);
         rows.map_err(MigrateError::cassandra("read schema_migrations"))
     }
@@ -169,7 +207,11 @@ impl Journal {
         self.write(self.record_statement(target, file, took_ms)).await
     }
 
-    /// For a schema without versions: a row that is overwritten each time.
+    /// The statement that records the state of a schema without versions: a row that is overwritten each time.
+    pub fn state_statement(&self, target: Target, name: &str, state: &str, took_ms: i64) -> String {
+        self.row_statement(target, (0, name), state, Kind::Expand, took_ms)
+    }
+
     pub async fn record_state(
         &self,
         target: Target,
@@ -177,7 +219,7 @@ impl Journal {
         state: &str,
         took_ms: i64,
     ) -> Result<(), MigrateError> {
-        self.write(self.row_statement(target, (0, name), state, Kind::Expand, took_ms)).await
+        self.write(self.state_statement(target, name, state, took_ms)).await
     }
 
     async fn write(&self, cql: String) -> Result<(), MigrateError> {
@@ -186,7 +228,7 @@ impl Journal {
         statement.set_consistency(Consistency::Quorum);
         // The same row with the same contents.
         statement.set_is_idempotent(true);
-        self.session().query_unpaged(statement, ()).await.map_err(MigrateError::cassandra("record a step"))?;
+        self.query(statement).await.map_err(MigrateError::cassandra("record a step"))?;
         Ok(())
     }
 
@@ -209,12 +251,12 @@ impl Journal {
     }
 
     /// A request about the lock.
-    pub(super) async fn locking(&self, cql: &str, values: impl SerializeRow) -> Result<QueryResult, ExecutionError> {
+    pub(super) async fn locking(&self, cql: String) -> Result<QueryResult, ExecutionError> {
         let mut statement = Statement::new(cql);
         // The whole cluster's, whatever the configuration says: local ones would give each datacenter a lock.
         statement.set_serial_consistency(Some(scylla::statement::SerialConsistency::Serial));
         statement.set_consistency(Consistency::Quorum);
-        self.session().query_unpaged(statement, values).await
+        self.query(statement).await
     }
 }
 
@@ -235,6 +277,12 @@ pub(super) fn db_error(error: &ExecutionError) -> Option<&DbError> {
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => Some(error),
         _ => None,
     }
+}
+
+/// Whether a node has perhaps not taken a table or its keyspace into use, which it lists: it says that there is none, or
+/// stumbles over it.
+fn is_not_usable_yet(error: &ExecutionError) -> bool {
+    matches!(db_error(error), Some(DbError::Invalid | DbError::ServerError | DbError::Unprepared { .. }))
 }
 
 /// Names that need no quoting (<https://cassandra.apache.org/doc/latest/cassandra/developing/cql/ddl.html>).

@@ -183,21 +183,19 @@ async fn keep(claim: Arc<Claim>, validity: watch::Sender<Validity>) {
 }
 
 impl Claim {
-    fn seconds(&self) -> i32 {
-        i32::try_from(self.length.as_secs()).unwrap_or(i32::MAX)
-    }
-
     /// Whether the lock was free and is ours now. A timeout counts as no: the next attempt shows.
     async fn insert(&self) -> Result<bool, MigrateError> {
+        let Self { journal, id, length, .. } = self;
         let cql = format!(
-            "INSERT INTO {}.schema_lock (name, id, host, pid, since, lease) VALUES (?, ?, ?, ?, ?, ?) \
-             IF NOT EXISTS USING TTL ?",
-            self.journal.keyspace()
+            "INSERT INTO {}.schema_lock (name, id, host, pid, since, lease) VALUES ('{NAME}', '{id}', {}, {}, {}, {}) \
+             IF NOT EXISTS USING TTL {4}",
+            journal.keyspace(),
+            quoted(&self.host),
+            std::process::id(),
+            self.since.0,
+            length.as_secs(),
         );
-        let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-        let since = CqlTimestamp(self.since.0);
-        let values = (NAME, &self.id, &self.host, pid, since, self.seconds(), self.seconds());
-        match self.journal.locking(&cql, values).await {
+        match journal.locking(cql).await {
             Ok(answer) => applied(answer).map_err(MigrateError::cassandra("take the migration lock")),
             Err(error) if is_undecided(&error) => Ok(false),
             Err(error) => Err(MigrateError::cassandra("take the migration lock")(error)),
@@ -206,18 +204,25 @@ impl Claim {
 
     /// All columns, because each has its own time to live.
     async fn renew(&self) -> anyhow::Result<Validity> {
+        let Self { journal, id, length, .. } = self;
         let cql = format!(
-            "UPDATE {}.schema_lock USING TTL ? SET id = ?, host = ?, pid = ?, since = ?, lease = ? \
-             WHERE name = ? IF id = ?",
-            self.journal.keyspace()
+            "UPDATE {}.schema_lock USING TTL {} SET id = '{id}', host = {}, pid = {}, since = {}, lease = {1} \
+             WHERE name = '{NAME}' IF id = '{id}'",
+            journal.keyspace(),
+            length.as_secs(),
+            quoted(&self.host),
+            std::process::id(),
+            self.since.0,
         );
-        let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-        let since = CqlTimestamp(self.since.0);
-        let values = (self.seconds(), &self.id, &self.host, pid, since, self.seconds(), NAME, &self.id);
         let asked = Instant::now();
-        let renewed = applied(self.journal.locking(&cql, values).await?)?;
-        Ok(if renewed { Validity::Until(asked + self.length - MARGIN) } else { Validity::Lost })
+        let renewed = applied(journal.locking(cql).await?)?;
+        Ok(if renewed { Validity::Until(asked + *length - MARGIN) } else { Validity::Lost })
     }
+}
+
+/// As CQL has strings.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Who holds the lock, if anybody does; nobody if its table isn't there.
@@ -225,15 +230,17 @@ pub async fn holder(journal: &Journal) -> Result<Option<Holder>, MigrateError> {
     if !journal.has_table("schema_lock").await? {
         return Ok(None);
     }
-    let cql =
-        format!("SELECT id, host, pid, since, lease, TTL(id) FROM {}.schema_lock WHERE name = ?", journal.keyspace());
+    let cql = format!(
+        "SELECT id, host, pid, since, lease, TTL(id) FROM {}.schema_lock WHERE name = '{NAME}'",
+        journal.keyspace()
+    );
     let mut statement = Statement::new(cql);
     // Finishes a transaction that is under way, so that its outcome is seen.
     statement.set_consistency(Consistency::Serial);
     let mut attempt = 0;
     let found = loop {
         attempt += 1;
-        match journal.session().query_unpaged(statement.clone(), (NAME,)).await {
+        match journal.query(statement.clone()).await {
             Err(error) if is_undecided(&error) && attempt < 5 => sleep(POLL).await,
             outcome => break outcome,
         }
@@ -263,9 +270,8 @@ fn read_holder(answer: QueryResult) -> anyhow::Result<Option<Holder>> {
 
 /// Takes the lock from the holding `id`, and from no other; whether it was still held so.
 pub async fn remove(journal: &Journal, id: &str) -> Result<bool, MigrateError> {
-    let cql = format!("DELETE FROM {}.schema_lock WHERE name = ? IF id = ?", journal.keyspace());
-    let answer =
-        journal.locking(&cql, (NAME, id)).await.map_err(MigrateError::cassandra("remove the migration lock"))?;
+    let cql = format!("DELETE FROM {}.schema_lock WHERE name = '{NAME}' IF id = {}", journal.keyspace(), quoted(id));
+    let answer = journal.locking(cql).await.map_err(MigrateError::cassandra("remove the migration lock"))?;
     applied(answer).map_err(MigrateError::cassandra("remove the migration lock"))
 }
 

@@ -97,11 +97,24 @@ impl Migrator {
         Ok(steps)
     }
 
-    /// What [`Migrator::up`] would do, in its order. Errors: [`MigrateError::Misfit`] if it would refuse.
+    /// What [`Migrator::up`] would do, in its order; nothing, if there is nothing to do.
+    ///
+    /// Errors: [`MigrateError::Misfit`] and [`MigrateError::Unrepaired`] if it would refuse.
     pub async fn plan(&self) -> Result<Vec<Planned>, MigrateError> {
         let mut plan = Vec::new();
         for schema in &self.schemas {
             plan.extend(schema.plan().await?);
+        }
+        if plan.is_empty() {
+            return Ok(plan);
+        }
+        let mut statements = self.journal.bootstrap_plan().await?;
+        if plan.iter().any(|step| step.target == Target::Cassandra) {
+            // The steps don't name it.
+            statements.push(format!("USE {}", self.journal.keyspace()));
+        }
+        if !statements.is_empty() {
+            plan.insert(0, keyspace(statements));
         }
         Ok(plan)
     }
@@ -166,6 +179,20 @@ impl Migrator {
             steps.extend(schema.verify().await?);
         }
         if steps.is_empty() { Ok(()) } else { Err(MigrateError::Pending { steps }) }
+    }
+}
+
+/// What has to be there before the first step of any server.
+fn keyspace(statements: Vec<String>) -> Planned {
+    Planned {
+        target: Target::Cassandra,
+        version: None,
+        name: "keyspace".to_owned(),
+        checksum: String::new(),
+        begin: None,
+        statements,
+        record: None,
+        is_pending: true,
     }
 }
 

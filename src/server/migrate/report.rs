@@ -84,18 +84,24 @@ impl State {
     }
 }
 
-/// A step that `up` would apply now.
+/// A step that `up` would apply now. Taking the lock is no part of it; of durations it says 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Planned {
     pub target: Target,
     pub version: Option<u32>,
     pub name: String,
     pub checksum: String,
-    /// To be run one after the other, in the language of the server: SQL, CQL, HTTP requests, AMQP declarations.
+    /// The CQL that says in Cassandra, before the statements, that it is begun: for RabbitMQ's topology alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begin: Option<String>,
+    /// To be run one after the other, in the language of the server: SQL, CQL, HTTP requests, what AMQP's methods do.
     pub statements: Vec<String>,
-    /// The CQL that records the step in Cassandra afterwards; SQLite's records itself, RabbitMQ's isn't recorded.
+    /// The CQL that records the step in Cassandra afterwards; SQLite's records itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
+    /// Whether something is known to be missing. Bindings that can't be compared are made again, and nothing is pending.
+    #[serde(rename = "pending")]
+    pub is_pending: bool,
 }
 
 impl Planned {

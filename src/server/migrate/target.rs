@@ -19,12 +19,12 @@ pub trait Schema: Send + Sync {
     /// Every step this binary knows and every one the server has. A schema that doesn't fit is no error.
     async fn status(&self) -> Result<Vec<Step>, MigrateError>;
 
-    /// What [`Schema::up`] would do. Errors: [`MigrateError::Misfit`] if it would refuse.
+    /// What [`Schema::up`] would do. Errors: those with which it would refuse, [`MigrateError::Misfit`] above all.
     async fn plan(&self) -> Result<Vec<Planned>, MigrateError>;
 
     /// The steps that a process has to find applied and doesn't, in words. Errors: as [`Schema::plan`].
     async fn verify(&self) -> Result<Vec<String>, MigrateError> {
-        Ok(self.plan().await?.iter().filter(|step| !step.checksum.is_empty()).map(Planned::label).collect())
+        Ok(self.plan().await?.iter().map(Planned::label).collect())
     }
 
     /// Does it, as long as the lock is held. After an error the steps before it are in force.
@@ -36,13 +36,8 @@ pub trait Schema: Send + Sync {
 pub trait Runner: Send + Sync {
     fn target(&self) -> Target;
 
-    /// What runs the step by hand.
-    fn statements(&self, file: &File) -> anyhow::Result<Vec<String>>;
-
-    /// What has to be there before the first pending step, as `plan` shows it.
-    async fn preparation(&self) -> Result<Option<Planned>, MigrateError> {
-        Ok(None)
-    }
+    /// What [`Runner::run`] would run now.
+    async fn statements(&self, file: &File) -> Result<Vec<String>, MigrateError>;
 
     /// Runs one step. It may have been run before, in part or as a whole.
     async fn run(&self, file: &File, lease: &Lease) -> Result<(), MigrateError>;
@@ -88,17 +83,15 @@ impl<R: Runner> Schema for Versioned<R> {
         let target = self.runner.target();
         let mut plan = Vec::new();
         for file in self.pending().await? {
-            if plan.is_empty() {
-                plan.extend(self.runner.preparation().await?);
-            }
-            let statements = self.runner.statements(file).map_err(|error| failed(target, file, None, error))?;
             plan.push(Planned {
                 target,
                 version: Some(file.version),
                 name: file.name.to_owned(),
                 checksum: file.checksum(),
-                statements,
+                statements: self.runner.statements(file).await?,
+                begin: None,
                 record: Some(self.journal.record_statement(target, file, 0)),
+                is_pending: true,
             });
         }
         Ok(plan)

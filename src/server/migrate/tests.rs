@@ -128,6 +128,9 @@ async fn after_a_failure_it_goes_on_where_it_stopped() {
     assert_eq!(place.states(&[A, B_FAILS]).await, ["applied", "pending"]);
     assert_eq!(place.migrator(&[A], LEASE).await.holder().await.unwrap(), None, "the lock was given back");
     // The column is there already.
+    let plan = place.migrator(&[A, B], LEASE).await.plan().await.unwrap();
+    assert_eq!(plan[0].statements, [format!("USE {}", place.config.cassandra.keyspace)]);
+    assert_eq!(plan[1].statements, ["CREATE TABLE IF NOT EXISTS b (x int PRIMARY KEY)"]);
     assert_eq!(place.up(&[A, B]).await.unwrap(), [2]);
 
     // What contradicts the files is refused, whoever asks.
@@ -153,6 +156,26 @@ async fn after_a_failure_it_goes_on_where_it_stopped() {
     assert!(error.to_string().contains("is at version 4, this binary knows versions up to 2"), "{error}");
     assert!(error.hint().unwrap().contains("this binary is older than the schema"));
     assert_eq!(place.states(&[A, B]).await, ["applied", "applied", "newer", "newer"]);
+}
+
+/// As when a node lists tables that it has not taken into use.
+#[tokio::test]
+async fn tables_that_cannot_be_used_yet_are_waited_for() {
+    let place = Place::new();
+    let migrator = place.migrator(&[A], LEASE).await;
+    let journal = &migrator.journal;
+    let on_wait = &mut |_| {};
+    let lock = Lease::acquire(journal, LEASE, NO_WAIT, on_wait);
+    let steps = journal.record(Target::Cassandra, &A, 7);
+    let made = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        journal.bootstrap().await
+    };
+    let (lock, recorded, made) = tokio::join!(lock, steps, made);
+    made.unwrap();
+    recorded.unwrap();
+    lock.unwrap().release().await;
+    assert_eq!(place.states(&[A]).await, ["applied"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,13 +24,15 @@ use self::consumer::{RabbitConsumer, Taken};
 use self::publisher::{Publish, Publisher};
 use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, TaskQueue};
 use crate::server::rabbitmq::management::Management;
-use crate::server::rabbitmq::topology::{self, Topology};
+use crate::server::rabbitmq::topology::{self, DB_TASKS, Topology, TopologyError, shard_queue};
 use crate::server::rabbitmq::{Link, Unavailable};
 
 /// Lanes of a family without shards: one queue, which several consumers share.
 const SHARED: u16 = 1;
 /// For a round trip with the broker.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// For the management interface, when a probe waits for it: it is not needed for any task.
+const BINDINGS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the queue works with.
 pub struct RabbitQueueOptions {
@@ -65,9 +67,10 @@ impl RabbitQueue {
     ///
     /// Errors: [`QueueError::Unavailable`], in words, if the broker can't be reached or its topology is another one.
     pub async fn open(topology: &Topology, options: RabbitQueueOptions) -> Result<Self, QueueError> {
-        topology::verify(&options.consuming, topology)
-            .await
-            .map_err(|error| QueueError::Unavailable(error.to_string()))?;
+        topology::verify(&options.consuming, topology).await.map_err(|error| {
+            let advice = if matches!(error, TopologyError::Differs(_)) { "; run `aula migrate`" } else { "" };
+            QueueError::Unavailable(format!("{error}{advice}"))
+        })?;
         let publisher = Publisher::start(options.publishing.clone(), options.publish_window);
         let shards = topology.shards;
         let keys = (0..shards).map(|shard| format!("{shards}.{shard}")).collect();
@@ -116,15 +119,38 @@ impl TaskQueue for RabbitQueue {
         let asked = async {
             let channel = life.channel().await?;
             let look = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-            let exchange = topology::DB_TASKS.into();
+            let exchange = DB_TASKS.into();
             Ok::<_, Unavailable>(
                 channel.exchange_declare(exchange, ExchangeKind::Direct, look, FieldTable::default()).await?,
             )
         };
-        match timeout(TIMEOUT, asked).await {
-            Ok(answer) => Ok(answer?),
-            Err(_elapsed) => Err(QueueError::Unavailable("RabbitMQ doesn't answer".into())),
+        let (answer, unbound) = tokio::join!(timeout(TIMEOUT, asked), self.inner.unbound());
+        match (answer, unbound) {
+            (Err(_elapsed), _) => Err(QueueError::Unavailable("RabbitMQ doesn't answer".into())),
+            (Ok(Err(error)), _) => Err(error.into()),
+            (Ok(Ok(())), Some(queue)) => Err(QueueError::Unavailable(format!(
+                "{queue} is not bound: queue.shards is another number here, or `aula migrate` is at work or has to be run"
+            ))),
+            (Ok(Ok(())), None) => Ok(()),
         }
+    }
+}
+
+impl Inner {
+    /// A queue of db_tasks that no task would come to; `None` also if that can't be seen.
+    async fn unbound(&self) -> Option<String> {
+        let management = self.options.management.as_ref()?;
+        let bound = match timeout(BINDINGS_TIMEOUT, management.bindings(DB_TASKS)).await {
+            Ok(Ok(bound)) => bound,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the bindings can't be seen");
+                return None;
+            }
+            Err(_elapsed) => return None,
+        };
+        let queues = (0..self.shards).map(shard_queue).zip(&self.keys);
+        let is_bound = |queue: &str, key: &str| bound.iter().any(|b| b.leads_to(queue) && b.routing_key == key);
+        queues.into_iter().find(|(queue, key)| !is_bound(queue, key)).map(|(queue, _)| queue)
     }
 }
 

@@ -58,7 +58,19 @@ struct QueueName {
 pub struct BoundKey {
     pub source: String,
     pub destination: String,
+    /// `queue` or `exchange`.
+    pub destination_type: String,
     pub routing_key: String,
+}
+
+impl BoundKey {
+    pub fn is_of_queue(&self) -> bool {
+        self.destination_type == "queue"
+    }
+
+    pub fn leads_to(&self, queue: &str) -> bool {
+        self.is_of_queue() && self.destination == queue
+    }
 }
 
 impl Management {
@@ -106,6 +118,11 @@ impl Management {
     /// What is bound to an exchange.
     pub async fn bindings(&self, exchange: &str) -> Result<Vec<BoundKey>, Unavailable> {
         self.get(&["exchanges", &self.vhost, exchange, "bindings", "source"], &[]).await
+    }
+
+    /// All bindings of the virtual host, those of the exchange without a name included.
+    pub async fn all_bindings(&self) -> Result<Vec<BoundKey>, Unavailable> {
+        self.get(&["bindings", &self.vhost], &[]).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Unavailable> {

@@ -1,7 +1,9 @@
 //! Exchanges, queues and bindings, as `schema/rabbitmq/topology.yaml` has them.
 
 mod apply;
+mod bindings;
 mod filled;
+mod operations;
 pub mod present;
 mod replace;
 
@@ -13,9 +15,11 @@ use lapin::ExchangeKind;
 use lapin::types::{AMQPValue, FieldTable};
 use serde::Deserialize;
 
-pub use self::apply::{Difference, TopologyError, declare_gateway_queue, verify};
+pub use self::apply::{Difference, DifferenceKind, TopologyError, declare_gateway_queue, verify};
+pub use self::bindings::unbound;
 use self::filled::fill;
-pub use self::replace::{Progress, ReplaceOptions, migrate, present_shards};
+pub use self::operations::{Operation, operations};
+pub use self::replace::{Progress, ReplaceOptions, bind_all, migrate, present_shards};
 use crate::config::Config;
 
 const FILE: &str = include_str!("../../../schema/rabbitmq/topology.yaml");
@@ -200,19 +204,16 @@ impl Topology {
             .flat_map(|queue| queue.bindings.iter().map(move |binding| Declaration::Binding(queue, binding)));
         self.exchanges.iter().map(Declaration::Exchange).chain(queues).chain(bindings)
     }
-
-    fn shard_queues(&self) -> impl DoubleEndedIterator<Item = &Queue> {
-        self.queues.iter().filter(|queue| shard_of(&queue.name).is_some())
-    }
 }
 
-/// `db_tasks.3` is shard 3.
-fn shard_of(queue: &str) -> Option<u16> {
-    let number = queue.strip_prefix(DB_TASKS)?.strip_prefix('.')?;
-    number.parse().ok()
+/// `db_tasks.3` is that of shard 3.
+fn is_of_shard(queue: &Queue) -> bool {
+    let number = queue.name.strip_prefix(DB_TASKS).and_then(|rest| rest.strip_prefix('.'));
+    number.is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
-fn shard_queue(shard: u16) -> String {
+/// The queue of a shard of db_tasks.
+pub fn shard_queue(shard: u16) -> String {
     format!("{DB_TASKS}.{shard}")
 }
 

@@ -4,6 +4,7 @@
 mod balancer;
 mod commands;
 mod kills;
+mod migrate;
 pub mod namespace;
 mod network;
 mod outages;

@@ -75,6 +75,13 @@ impl Namespace {
     }
 
     fn made(servers: &Servers, with_proxies: bool) -> Self {
+        let namespace = Self::not_migrated(servers, with_proxies);
+        namespace.migrate();
+        namespace
+    }
+
+    /// A virtual host, and nothing in it; no keyspace and no index.
+    pub fn not_migrated(servers: &Servers, with_proxies: bool) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let namespace = Self {
@@ -91,7 +98,6 @@ impl Namespace {
             namespace.manage(Method::PUT, &format!("permissions/{vhost}/guest"), Some(all)).await;
         });
         std::fs::write(namespace.config(), namespace.configuration()).unwrap();
-        namespace.migrate();
         namespace
     }
 
@@ -172,17 +178,17 @@ impl Namespace {
     }
 
     fn migrate(&self) {
-        let output = Command::new(env!("CARGO_BIN_EXE_aula"))
-            .arg("--config")
-            .arg(self.config())
-            .arg("--data-dir")
-            .arg(self.folder.path().join("none"))
-            .arg("migrate")
-            .env("NO_COLOR", "1")
-            .output()
-            .unwrap();
+        let output = self.aula().arg("migrate").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "aula migrate: {}\n{said}", output.status);
+    }
+
+    /// A command with this configuration.
+    pub fn aula(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aula"));
+        command.arg("--config").arg(self.config()).arg("--data-dir").arg(self.folder.path().join("none"));
+        command.env("NO_COLOR", "1");
+        command
     }
 
     /// A call of RabbitMQ's management interface; panics unless it succeeds.

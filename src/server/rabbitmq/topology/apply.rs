@@ -5,7 +5,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 
 use super::present::{self, Looked};
-use super::{Declaration, Exchange, Queue, Topology, shard_queue};
+use super::{Exchange, Queue, Topology, shard_queue};
 use crate::server::rabbitmq::{Link, Unavailable};
 
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum TopologyError {
     File(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    #[error("the broker's queues and exchanges are not what this version needs: {}; run `aula migrate`", list(.0))]
+    #[error("the broker's queues and exchanges are not what this version needs: {}", list(.0))]
     Differs(Vec<Difference>),
     #[error("{0}")]
     NotEmpty(String),
@@ -33,13 +33,34 @@ pub struct Difference {
     pub name: String,
     /// What is there, and what should be.
     pub what: String,
+    pub kind: DifferenceKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// An exchange or a queue that is not there yet.
+    Missing,
+    /// A binding that is not there; its queue and its exchange are.
+    Unbound,
+    /// What is there is another.
+    Different,
 }
 
 impl Difference {
+    /// `None` if it is as it should be.
+    pub(super) fn of(name: String, looked: Looked) -> Option<Self> {
+        let (kind, what) = match looked {
+            Looked::AsItShouldBe => return None,
+            Looked::Missing => (DifferenceKind::Missing, "is missing".to_owned()),
+            Looked::Different(what) => (DifferenceKind::Different, what),
+        };
+        Some(Self { name, what, kind })
+    }
+
     /// Whether it is only not there yet.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        self.what == present::MISSING
+        self.kind == DifferenceKind::Missing
     }
 }
 
@@ -50,52 +71,24 @@ fn list(differences: &[Difference]) -> String {
 
 /// Compares the broker with `topology` and changes nothing.
 ///
-/// Bindings are not compared: AMQP can't ask for them. A publish that meets a missing one is returned.
+/// Bindings are not compared, because AMQP can't ask for them: see [`super::unbound`].
 ///
 /// Errors: [`TopologyError::Differs`] with everything that differs.
 pub async fn verify(link: &Link, topology: &Topology) -> Result<(), TopologyError> {
     let mut differences = Vec::new();
     let mut looker = present::Looker::new(link).await?;
     for exchange in &topology.exchanges {
-        if let Some(what) = looker.exchange(exchange).await?.difference() {
-            differences.push(Difference { name: format!("exchange {}", exchange.name), what });
-        }
+        let looked = looker.exchange(exchange).await?;
+        differences.extend(Difference::of(format!("exchange {}", exchange.name), looked));
     }
     for queue in &topology.queues {
-        if let Some(what) = looker.queue(queue).await?.difference() {
-            differences.push(Difference { name: format!("queue {}", queue.name), what });
-        }
+        let looked = looker.queue(queue).await?;
+        differences.extend(Difference::of(format!("queue {}", queue.name), looked));
     }
     let beyond = shard_queue(topology.shards);
     if looker.count(&beyond).await?.is_some() {
         let what = format!("is there, and queue.shards is {}", topology.shards);
-        differences.push(Difference { name: format!("queue {beyond}"), what });
-    }
-    if differences.is_empty() { Ok(()) } else { Err(TopologyError::Differs(differences)) }
-}
-
-/// Declares all that is missing, and takes queues of shards as they come: see `replace`. Idempotent.
-///
-/// Errors: [`TopologyError::Differs`] if something is there and is different; it stays as it is.
-pub(super) async fn declare(link: &Link, topology: &Topology) -> Result<(), TopologyError> {
-    let mut looker = present::Looker::new(link).await?;
-    let mut differences = Vec::new();
-    for declaration in topology.declarations() {
-        let (name, looked) = match declaration {
-            Declaration::Exchange(exchange) => {
-                (format!("exchange {}", exchange.name), looker.declare_exchange(exchange).await?)
-            }
-            Declaration::Queue(queue) => (format!("queue {}", queue.name), looker.declare_queue(queue).await?),
-            // What is different must not be reached by publishers.
-            Declaration::Binding(..) if !differences.is_empty() => continue,
-            Declaration::Binding(queue, binding) => {
-                bind(looker.channel(), queue, &binding.exchange, &binding.key).await?;
-                continue;
-            }
-        };
-        if let Looked::Different(what) = looked {
-            differences.push(Difference { name, what });
-        }
+        differences.push(Difference { name: format!("queue {beyond}"), what, kind: DifferenceKind::Different });
     }
     if differences.is_empty() { Ok(()) } else { Err(TopologyError::Differs(differences)) }
 }

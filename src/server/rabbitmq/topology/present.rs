@@ -10,9 +10,6 @@ use super::apply::{exchange_options, queue_options};
 use super::{Exchange, Queue};
 use crate::server::rabbitmq::{Link, Unavailable};
 
-/// Of what is not there.
-pub(super) const MISSING: &str = "is missing";
-
 /// What came of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Looked {
@@ -20,16 +17,6 @@ pub(super) enum Looked {
     Missing,
     /// In words.
     Different(String),
-}
-
-impl Looked {
-    pub(super) fn difference(self) -> Option<String> {
-        match self {
-            Self::AsItShouldBe => None,
-            Self::Missing => Some(MISSING.to_owned()),
-            Self::Different(what) => Some(what),
-        }
-    }
 }
 
 /// Waiting tasks, and consumers.

@@ -17,9 +17,9 @@ use lapin::options::QueueDeleteOptions;
 use lapin::types::FieldTable;
 use tokio::time::{Instant, sleep};
 
-use super::apply::{TopologyError, bind, declare};
-use super::present::{Count, Looked, Looker};
-use super::{DB_TASKS, Difference, Topology, shard_queue};
+use super::apply::{TopologyError, bind};
+use super::present::{Count, Looker};
+use super::{DB_TASKS, Declaration, Difference, Operation, Topology, operations, shard_queue};
 use crate::server::rabbitmq::management::COUNTS_LAG;
 use crate::server::rabbitmq::management::Management;
 use crate::server::rabbitmq::{Link, Unavailable};
@@ -31,7 +31,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Between the deletion of a queue and the declaration of one of that name. A broker (seen with 3.10) that finds the name
 /// again while it tells consumers of the deletion subscribes them to the new queue instead of cancelling them, and then
 /// drops what that delivers: it counts from the beginning, and seems to have come before. The lane would stand still.
-const CANCELLED: Duration = Duration::from_secs(2);
+pub(super) const CANCELLED: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 pub struct ReplaceOptions {
@@ -75,35 +75,55 @@ pub async fn migrate(
     options: &ReplaceOptions,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), TopologyError> {
-    // What is not sharded first: dead letters of the old queues have somewhere to go.
-    let mut rest = topology.clone();
-    rest.queues.retain(|queue| super::shard_of(&queue.name).is_none());
-    declare(link, &rest).await?;
+    let operations = operations(link, topology, management).await?;
     let mut looker = Looker::new(link).await?;
-    let present = present_shards(&mut looker).await?;
-    if present > 0 && !is_as_it_should_be(&mut looker, topology, present).await? {
-        unbind(&looker, present, management).await?;
-        progress(Progress::Refusing { shards: present });
-        until_empty(&mut looker, present, management, options, progress).await?;
-        for shard in (0..present).rev() {
-            let queue = shard_queue(shard);
-            // They are empty and unbound; quorum queues don't know "delete if empty".
-            looker.channel().queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
-            progress(Progress::Deleted { queue });
+    let mut differences = Vec::new();
+    for operation in &operations {
+        // All that differs is named at once. What is different must not be reached by publishers.
+        let is_declared = matches!(operation, Operation::Declare(Declaration::Exchange(_) | Declaration::Queue(_)));
+        if !is_declared && !differences.is_empty() {
+            break;
         }
-        sleep(CANCELLED).await;
+        match operation {
+            Operation::Declare(Declaration::Exchange(exchange)) => {
+                let looked = looker.declare_exchange(exchange).await?;
+                differences.extend(Difference::of(format!("exchange {}", exchange.name), looked));
+            }
+            Operation::Declare(Declaration::Queue(queue)) => {
+                let looked = looker.declare_queue(queue).await?;
+                differences.extend(Difference::of(format!("queue {}", queue.name), looked));
+            }
+            Operation::Declare(Declaration::Binding(queue, binding)) => {
+                bind(looker.channel(), queue, &binding.exchange, &binding.key).await?;
+            }
+            Operation::Unbind { queue, key } => unbind(&looker, queue, key).await?,
+            Operation::AwaitEmpty { shards } => {
+                progress(Progress::Refusing { shards: *shards });
+                until_empty(&mut looker, *shards, management, options, progress).await?;
+            }
+            Operation::Delete { queue } => {
+                // It is empty and unbound; quorum queues don't know "delete if empty".
+                looker.channel().queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
+                progress(Progress::Deleted { queue: queue.clone() });
+            }
+            Operation::AwaitCancelled => sleep(CANCELLED).await,
+        }
     }
-    for queue in topology.shard_queues() {
-        if let Looked::Different(what) = looker.declare_queue(queue).await? {
-            return Err(TopologyError::Differs(vec![Difference { name: format!("queue {}", queue.name), what }]));
-        }
-    }
-    for queue in topology.shard_queues() {
-        for binding in &queue.bindings {
-            bind(looker.channel(), queue, &binding.exchange, &binding.key).await?;
-        }
+    if !differences.is_empty() {
+        return Err(TopologyError::Differs(differences));
     }
     progress(Progress::Accepting { shards: topology.shards });
+    Ok(())
+}
+
+/// Binds the queues, which have to be there. Idempotent.
+pub async fn bind_all(link: &Link, topology: &Topology) -> Result<(), TopologyError> {
+    let channel = link.channel().await?;
+    for queue in &topology.queues {
+        for binding in &queue.bindings {
+            bind(&channel, queue, &binding.exchange, &binding.key).await?;
+        }
+    }
     Ok(())
 }
 
@@ -116,38 +136,9 @@ pub async fn present_shards(looker: &mut Looker<'_>) -> Result<u16, Unavailable>
     Ok(shards)
 }
 
-async fn is_as_it_should_be(looker: &mut Looker<'_>, topology: &Topology, present: u16) -> Result<bool, Unavailable> {
-    if present != topology.shards {
-        return Ok(false);
-    }
-    for queue in topology.shard_queues() {
-        if looker.queue(queue).await? != Looked::AsItShouldBe {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Removes every way to the old queues that is known.
-async fn unbind(looker: &Looker<'_>, present: u16, management: Option<&Management>) -> Result<(), Unavailable> {
-    let mut keys: Vec<(String, String)> =
-        (0..present).map(|shard| (shard_queue(shard), format!("{present}.{shard}"))).collect();
-    if let Some(management) = management {
-        // Also those that somebody made by hand.
-        let bound = management.bindings(DB_TASKS).await?;
-        keys.extend(bound.into_iter().map(|bound| (bound.destination, bound.routing_key)));
-    }
-    for (queue, key) in keys {
-        // What is not bound is no error.
-        let unbound = looker.channel().queue_unbind(
-            queue.as_str().into(),
-            DB_TASKS.into(),
-            key.as_str().into(),
-            FieldTable::default(),
-        );
-        unbound.await?;
-    }
-    Ok(())
+async fn unbind(looker: &Looker<'_>, queue: &str, key: &str) -> Result<(), Unavailable> {
+    let unbound = looker.channel().queue_unbind(queue.into(), DB_TASKS.into(), key.into(), FieldTable::default());
+    Ok(unbound.await?)
 }
 
 /// Until no task waits in the old queues and none is in a worker's hands.

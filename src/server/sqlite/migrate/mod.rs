@@ -72,12 +72,14 @@ pub fn plan(path: &Path) -> Result<Vec<Planned>, MigrateError> {
             version: Some(step.version),
             name: step.name.to_owned(),
             checksum: step.checksum(),
+            begin: None,
             statements: vec![
                 "BEGIN".to_owned(),
                 step.text.trim_end().trim_end_matches(';').to_owned(),
                 "COMMIT".to_owned(),
             ],
             record: None,
+            is_pending: true,
         })
         .collect())
 }

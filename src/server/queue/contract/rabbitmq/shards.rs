@@ -25,6 +25,23 @@ async fn a_process_that_counts_other_shards_is_refused_in_words() {
     assert!(reason.contains("aula migrate"), "{reason}");
 }
 
+#[tokio::test]
+async fn a_queue_that_is_not_bound_is_not_ready() {
+    let backend = Rabbitmq::fresh().await;
+    let process = backend.open(settings(2)).await.unwrap();
+    // Its channel is open then.
+    enqueue_all(&*process.queue(), lane(1), numbered(0..1)).await;
+    process.queue().probe().await.unwrap();
+    let link = backend.vhost.link().await;
+    let channel = link.channel().await.unwrap();
+    let none = lapin::types::FieldTable::default();
+    channel.queue_unbind("db_tasks.1".into(), "db_tasks".into(), "2.1".into(), none).await.unwrap();
+    let Err(QueueError::Unavailable(reason)) = process.queue().probe().await else { panic!() };
+    assert!(reason.starts_with("db_tasks.1 is not bound"), "{reason}");
+    migrate_to(&backend.vhost, &topology(settings(2))).await;
+    process.queue().probe().await.unwrap();
+}
+
 /// Works on all shards there may be, slowly.
 fn work(
     queue: RabbitQueue,
