@@ -100,3 +100,7 @@ impl Gateway {
         self.store.messages(room.id, Page::After(after), limit).await
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;

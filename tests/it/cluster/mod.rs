@@ -2,6 +2,7 @@
 //! between them.
 
 mod balancer;
+mod behind;
 mod kills;
 pub mod namespace;
 mod network;
