@@ -1,9 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _};
 
-use super::{Gateway, Session};
+use super::room::Room;
+use super::{Gateway, Session, fill};
 use crate::message::Seq;
 use crate::server::auth::{Identity, Standing};
 use crate::server::store::{Membership, Page, StoreError};
@@ -69,16 +73,14 @@ impl Gateway {
 
     async fn welcome(&self, session: &Arc<Session>) -> Result<Frame, StoreError> {
         let user = session.username();
+        let (began, misses) = (Instant::now(), self.misses.load(Ordering::SeqCst));
         // All of them, even if `channels.max_per_user` was lowered since they were joined.
         let memberships = self.store.channels_known(user, &self.rooms).await?;
         let mut channels = Vec::with_capacity(memberships.len().min(MAX_LISTED));
         let mut with_messages = Vec::with_capacity(self.config.welcome.channels);
-        for (index, membership) in memberships.into_iter().enumerate() {
-            let room = self.rooms.enter(membership.channel.id, membership.channel.last_seq);
-            room.learn(&membership.channel, Some(membership.last_at));
+        for (index, (room, membership)) in self.rooms_of(memberships, began).await.into_iter().enumerate() {
             // Just being removed: as if it were removed already.
-            let Some(last_seq) = room.join(session) else { continue };
-            self.catch_up(&room, membership.channel.last_seq);
+            let Some(last_seq) = room.join(session, membership.channel.last_seq) else { continue };
             room.raise(Some(membership.delivered_by_all), Some(membership.read_by_all));
             let (delivered_by_all, read_by_all) = room.watermarks();
             let membership = Membership { delivered_by_all, read_by_all, ..membership };
@@ -98,11 +100,15 @@ impl Gateway {
         }
         // Behind the welcome: what was joined since the list was read.
         while let Some(joined) = session.next_joined() {
-            for (info, joined_seq) in joined {
+            for (info, coming) in joined {
                 if !session.has_lost(info.id) {
-                    self.enter(session, &info, joined_seq, None);
+                    self.enter(session, &info, coming, None);
                 }
             }
+        }
+        // The list may be older than what was missed, and the repair of that may not have seen the session in its rooms.
+        if self.misses.load(Ordering::SeqCst) != misses {
+            self.repairs.notify_one();
         }
         Ok(Frame::Welcome(Box::new(Welcome {
             session: session.id,
@@ -111,6 +117,30 @@ impl Gateway {
             features: self.features(),
             channels,
         })))
+    }
+
+    /// The rooms of a list that was read after `began`, with all that it counts as stored.
+    async fn rooms_of(&self, memberships: Vec<Membership>, began: Instant) -> Vec<(Arc<Room>, Membership)> {
+        let enter = |membership: Membership| {
+            let room = self.rooms.enter(membership.channel.id, membership.channel.last_seq);
+            room.learn(&membership.channel, Some(membership.last_at));
+            (room, membership)
+        };
+        let rooms: Vec<_> = memberships.into_iter().map(enter).collect();
+        let behind = rooms.iter().filter(|(room, membership)| !room.reaches(membership.channel.last_seq, began));
+        let compare = |(room, membership): &(Arc<Room>, Membership)| {
+            let (room, head) = (Arc::clone(room), membership.channel.last_seq);
+            async move {
+                if let Err(error) = self.compare(&room, began).await {
+                    // Not the whole welcome for one channel: what is missing comes, or a gap is told.
+                    tracing::warn!(%error, channel = %room.id, "a channel is welcomed as far as it was delivered");
+                    self.catch_up(&room, head);
+                }
+            }
+        };
+        let compare: Vec<_> = behind.map(compare).collect();
+        stream::iter(compare).buffer_unordered(fill::CONCURRENCY).for_each(|()| std::future::ready(())).await;
+        rooms
     }
 
     fn features(&self) -> BTreeMap<&'static str, bool> {

@@ -1,23 +1,17 @@
 //! Stage 6: from an event of a worker to the sockets of those concerned.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use super::Gateway;
 use super::encoded::Encoded;
 use super::room::{Delivered, Room};
-use super::session::Session;
+use super::session::{Coming, Session};
 use crate::message::{Message, Millis, Seq, Username};
 use crate::server::events::{Event, EventSink};
 use crate::server::queue::Origin;
-use crate::server::store::Page;
 use crate::wire::frame::{ChannelInfo, Error, MembersChanged, Status};
 use crate::wire::{ErrorCode, Frame};
-
-/// Entries fetched at once to fill a hole.
-const FETCH: usize = 256;
-/// How often a hole is looked for in the store before it is given up: about ten seconds in all.
-const FETCH_ATTEMPTS: u32 = 12;
 
 impl EventSink for Gateway {
     fn deliver(&self, event: Event) {
@@ -64,6 +58,8 @@ impl EventSink for Gateway {
     fn missed(&self) {
         tracing::warn!("events may have been missed: all rooms are compared with the store");
         metrics::counter!("aula_events_missed_total").increment(1);
+        // Before the repair looks at the sessions: one that connects meanwhile sees this, or is seen by it.
+        self.misses.fetch_add(1, Ordering::SeqCst);
         self.repairs.notify_one();
     }
 }
@@ -79,55 +75,7 @@ impl Gateway {
             }
             Delivered::Again => metrics::counter!("aula_redeliveries_dropped_total").increment(1),
             Delivered::Waits => {}
-            Delivered::Missing { after, before } => {
-                metrics::counter!("aula_gaps_found_total").increment(1);
-                let Some(gateway) = self.this.upgrade() else { return };
-                tokio::spawn(async move { gateway.fill_hole(&room, (after, before)).await });
-            }
-        }
-    }
-
-    /// Delivers what lies between the room and `head`, of which something else than its entries told.
-    pub(super) fn catch_up(&self, room: &Arc<Room>, head: Seq) {
-        let Some(hole) = room.expect(head) else { return };
-        metrics::counter!("aula_gaps_found_total").increment(1);
-        let (Some(gateway), room) = (self.this.upgrade(), Arc::clone(room)) else { return };
-        tokio::spawn(async move { gateway.fill_hole(&room, hole).await });
-    }
-
-    /// Fetches what an event told us we had missed; if it can't be had, the clients are told of a gap.
-    pub(super) async fn fill_hole(&self, room: &Room, mut hole: (Seq, Seq)) {
-        let mut attempts = 0;
-        loop {
-            let limit = FETCH.min((hole.1 - hole.0 - 1) as usize);
-            let fetched = match self.store.messages(room.id, Page::After(hole.0), limit).await {
-                Ok(fetched) => fetched,
-                Err(error) => {
-                    tracing::warn!(%error, channel = %room.id, "missed entries can't be fetched yet");
-                    Vec::new()
-                }
-            };
-            let still_missing = room.fill(fetched);
-            match still_missing {
-                None => return,
-                Some(missing) if missing.0 > hole.0 => {
-                    hole = missing;
-                    attempts = 0;
-                }
-                Some(_) if attempts < FETCH_ATTEMPTS => {
-                    // Delivered before it is stored: it will be there soon.
-                    tokio::time::sleep(Duration::from_millis(20 << attempts.min(6))).await;
-                    attempts += 1;
-                }
-                Some(_) => {
-                    tracing::error!(channel = %room.id, after = hole.0, before = hole.1, "clients are told of a gap");
-                    metrics::counter!("aula_gaps_told_total").increment(1);
-                    match room.skip() {
-                        None => return,
-                        Some(next) => (hole, attempts) = (next, 0),
-                    }
-                }
-            }
+            Delivered::Missing { after, before } => self.fill_later(&room, (after, before)),
         }
     }
 
@@ -140,24 +88,25 @@ impl Gateway {
             self.sessions.of(user, |session| {
                 session.regain(info.id);
                 // One that still connects may or may not find the channel in its list.
-                if !session.joins_later(info, joined_seq) {
-                    self.enter(session, info, joined_seq, reference_for(session, origin));
+                let coming = Coming::by(joined_seq);
+                if !session.joins_later(info, coming) {
+                    self.enter(session, info, coming, reference_for(session, origin));
                 }
             });
         }
     }
 
-    /// Brings a session into a channel that its user is in since `joined_seq`, if it isn't there.
-    pub(super) fn enter(&self, session: &Arc<Session>, info: &ChannelInfo, joined_seq: Seq, reference: Option<u64>) {
+    /// Brings a session into a channel that its user was added to, if it isn't there.
+    pub(super) fn enter(&self, session: &Arc<Session>, info: &ChannelInfo, coming: Coming, reference: Option<u64>) {
         let room = self.rooms.enter(info.id, info.last_seq);
         room.learn(info, None);
         // Already in it, and not the one who asks: no news.
-        let is_new = session.room(info.id).is_none();
-        if is_new || reference.is_some() {
+        let is_in = room.confirm(session, coming.since);
+        if !is_in || reference.is_some() {
             session.push(&Frame::ChannelCreated { reference, channel: info.clone() });
         }
-        if is_new {
-            join_behind(&room, session, joined_seq - 1);
+        if !is_in {
+            room.join_after(session, coming);
         }
     }
 
@@ -217,15 +166,6 @@ impl Gateway {
     pub(super) fn refuse(&self, session: &Session, error: Error) {
         count_refusal(error.code);
         session.push(&Frame::Error(error));
-    }
-}
-
-/// Adds a session whose stream begins right after `after`; at the present end, with a gap told, if what came since is no
-/// longer at hand.
-pub(super) fn join_behind(room: &Arc<Room>, session: &Arc<Session>, after: Seq) {
-    if let Err(last_seq) = room.join_after(session, after) {
-        session.push(&Frame::Gap { channel: room.id, after, last_seq });
-        room.join(session);
     }
 }
 

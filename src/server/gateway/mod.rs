@@ -3,6 +3,7 @@
 mod connect;
 mod encoded;
 mod fanout;
+mod fill;
 mod joining;
 mod outbox;
 mod page;
@@ -13,7 +14,11 @@ mod room;
 mod rooms;
 mod session;
 mod sessions;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod testing;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, Semaphore};
@@ -60,6 +65,10 @@ pub struct Gateway {
     joining: Joining,
     /// Asks for a [`repair`](Gateway::repair_when_asked).
     repairs: Notify,
+    /// How often events may have been missed.
+    misses: AtomicU64,
+    /// Reads for rooms that are behind, which may be under way at the same time.
+    fetches: Semaphore,
     /// Welcomes that may be prepared at the same time.
     welcomes: Semaphore,
 }
@@ -81,6 +90,8 @@ impl Gateway {
             sessions: Sessions::default(),
             joining: Joining::default(),
             repairs: Notify::new(),
+            misses: AtomicU64::new(0),
+            fetches: Semaphore::new(fill::CONCURRENCY),
             welcomes: Semaphore::new(config.welcome.concurrency),
             rooms: Rooms::new(config.channels.ring_frames, config.channels.max_cached_rooms),
             config,

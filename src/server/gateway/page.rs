@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Gateway;
 use super::room::Room;
@@ -14,6 +15,10 @@ impl Gateway {
         page: Page,
         limit: usize,
     ) -> Result<(Vec<Arc<Message>>, bool), StoreError> {
+        // A page of what is newest has all that is stored, whether or not its events are here yet.
+        if matches!(page, Page::Before(before) if before > room.last_seq() + 1) {
+            self.compare(room, Instant::now()).await?;
+        }
         let end = room.last_seq();
         match page {
             Page::After(after) => {

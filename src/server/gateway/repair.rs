@@ -6,21 +6,26 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
-use super::fanout::{join_behind, say_watermarks};
+use super::fanout::say_watermarks;
 use super::room::Room;
-use super::{Gateway, Session};
+use super::session::Coming;
+use super::{Closing, Gateway, Session};
 use crate::message::{ChannelId, Seq, Username};
 use crate::server::store::{Membership, Page};
 use crate::server::worker::Backoff;
 use crate::wire::Frame;
 use crate::wire::frame::Status;
 
-/// Users whose memberships are read at the same time.
+/// Users whose memberships are read at the same time; then, rooms of nobody among them.
 const CONCURRENCY: usize = 32;
+/// For each of them. One that can't be repaired must not keep the others, nor the next repair, waiting for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Entries read at once of a channel whose members here may all be gone.
 const PAGE: usize = 256;
 
@@ -32,24 +37,35 @@ impl Gateway {
     pub async fn repair_when_asked(self: Arc<Self>) {
         loop {
             self.repairs.notified().await;
-            self.repair().await;
+            self.repair(PATIENCE).await;
         }
     }
 
-    async fn repair(self: &Arc<Self>) {
-        let began = std::time::Instant::now();
+    async fn repair(self: &Arc<Self>, patience: Duration) {
+        let began = Instant::now();
         let rooms = self.rooms.doubt();
         let users = self.sessions.users();
         let (count, seen) = (users.len(), Arc::new(Seen::default()));
         let each = users.into_iter().map(|user| {
             let (gateway, seen) = (Arc::clone(self), Arc::clone(&seen));
-            async move { gateway.repair_user(&user, &seen).await }
+            async move {
+                if timeout(patience, gateway.repair_user(&user, &seen)).await.is_err() {
+                    tracing::error!(%user, "a user's sessions can't be repaired: they are sent away, to resume");
+                    gateway.sessions.of(&user, give_up);
+                }
+            }
         });
-        let each = futures_util::stream::iter(each);
-        each.buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
-        for room in rooms {
-            self.repair_abandoned(&room, &seen).await;
-        }
+        stream::iter(each).buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
+        let each = rooms.into_iter().map(|room| {
+            let (gateway, seen) = (Arc::clone(self), Arc::clone(&seen));
+            async move {
+                if timeout(patience, gateway.repair_abandoned(&room, &seen)).await.is_err() {
+                    tracing::error!(channel = %room.id, "a room can't be repaired: its sessions are sent away, to resume");
+                    room.sessions().iter().for_each(give_up);
+                }
+            }
+        });
+        stream::iter(each).buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
         let seconds = began.elapsed().as_secs_f64();
         tracing::info!(users = count, seconds, "rooms and sessions are up to date again");
     }
@@ -62,32 +78,46 @@ impl Gateway {
             let (info, head) = (&membership.channel, membership.channel.last_seq);
             let room = self.rooms.enter(info.id, head);
             room.learn(info, Some(membership.last_at));
-            if seen.lock().insert(info.id) {
-                self.repair_room(&room, &membership).await;
-            }
-            // Somebody else may be filling it, and an entry on the way may send this user away and bring it back.
+            self.catch_up(&room, head);
+            // An entry on the way may send this user away and bring it back.
             self.has_come_to(&room, head).await;
+            if seen.lock().insert(info.id) {
+                self.repair_statuses(&room, &membership);
+            }
             self.settle(&room, head);
             self.sessions.of(user, |session| self.enter_anew(session, &room, &membership));
         }
-        // Removed meanwhile: the log's own entry ends its stay, if the room has not come so far yet.
         let mut left = Vec::new();
         self.sessions.of(user, |session| {
-            let gone = session.rooms().into_iter().filter(|room| !ids.contains(&room.id));
-            left.extend(gone.map(|room| (Arc::clone(session), room)));
+            let rooms = session.rooms().into_iter().filter(|room| !ids.contains(&room.id));
+            let stays = rooms.filter_map(|room| room.stay(session).map(|since| (room, since)));
+            left.extend(stays.map(|(room, since)| (Arc::clone(session), room, since)));
         });
-        for (session, room) in left {
-            self.read_on(&room).await;
-            room.leave(&session);
+        for (session, room, since) in left {
+            self.end_stay(&session, &room, since).await;
         }
     }
 
-    async fn repair_room(&self, room: &Arc<Room>, membership: &Membership) {
-        let head = membership.channel.last_seq;
-        if let Some(hole) = room.expect(head) {
-            metrics::counter!("aula_gaps_found_total").increment(1);
-            self.fill_hole(room, hole).await;
+    /// Ends a stay that began with `since` if its user is no longer a member. It is asked after the stay was seen: one
+    /// that began after the list was read is no less true. And who is added after it was asked has another stay by
+    /// then, or comes in when the event says so.
+    async fn end_stay(&self, session: &Session, room: &Arc<Room>, since: Seq) {
+        // The log's own entry ends it, if the room has not come so far yet.
+        self.read_on(room).await;
+        let mut backoff = Backoff::new();
+        loop {
+            match self.store.role(room.id, session.username()).await {
+                Ok(Some(_)) => return,
+                Ok(None) => return room.end_stay(session, since),
+                Err(error) => tracing::warn!(%error, "a membership can't be compared with the store yet"),
+            }
+            backoff.pause().await;
         }
+    }
+
+    /// Says again what may have been missed: what is stored, and how far everybody has come.
+    fn repair_statuses(&self, room: &Room, membership: &Membership) {
+        let head = membership.channel.last_seq;
         for message in room.take_untold(head) {
             let (channel, seq, client_id) = (message.channel, message.seq, message.client_id);
             self.tell(&message.sender, Frame::Status(Status::Persisted { channel, seq, client_id }));
@@ -118,18 +148,19 @@ impl Gateway {
 
     /// Its user was added while nobody told us: from the present end on, as in a welcome.
     fn enter_anew(&self, session: &Arc<Session>, room: &Arc<Room>, membership: &Membership) {
-        if session.room(room.id).is_some() {
+        let head = membership.channel.last_seq;
+        if room.confirm(session, head) {
             return;
         }
         let mut channel = membership.channel.clone();
         channel.last_seq = room.last_seq();
-        let after = channel.last_seq;
+        let coming = Coming { after: channel.last_seq, since: head };
         // The list for its welcome may have been read before.
-        if session.joins_later(&channel, after + 1) {
+        if session.joins_later(&channel, coming) {
             return;
         }
         session.push(&Frame::ChannelCreated { reference: None, channel });
-        join_behind(room, session, after);
+        room.join_after(session, coming);
     }
 
     /// Rooms that none of the users read above is in any more: their end is known from the log alone.
@@ -148,9 +179,7 @@ impl Gateway {
             match self.store.messages(room.id, Page::After(end.saturating_sub(1)), PAGE).await {
                 Ok(entries) => {
                     let Some(head) = entries.last().map(|last| last.seq) else { return };
-                    if let Some(hole) = room.expect(head) {
-                        self.fill_hole(room, hole).await;
-                    }
+                    self.catch_up(room, head);
                     self.has_come_to(room, head).await;
                     self.settle(room, head);
                     if head <= end {
@@ -176,6 +205,12 @@ impl Gateway {
             backoff.pause().await;
         }
     }
+}
+
+/// It comes back, to another gateway perhaps, and reads everything anew.
+fn give_up(session: &Arc<Session>) {
+    metrics::counter!("aula_repairs_given_up_total").increment(1);
+    session.close(Closing::new(1013, "it can't be brought up to date here: reconnect and resume"));
 }
 
 #[cfg(test)]

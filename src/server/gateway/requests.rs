@@ -8,7 +8,7 @@ mod send;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Gateway, Session};
 use crate::message::{ChannelId, Seq};
@@ -27,6 +27,14 @@ const MAX_QUOTE: usize = 256;
 pub struct Resume {
     pub reference: Option<u64>,
     pub channels: HashMap<ChannelId, Seq>,
+    pub asked: Instant,
+}
+
+impl Resume {
+    /// Asked for now.
+    pub fn new(reference: Option<u64>, channels: HashMap<ChannelId, Seq>) -> Self {
+        Self { reference, channels, asked: Instant::now() }
+    }
 }
 
 /// A refusal on its way to the client.
@@ -101,7 +109,7 @@ impl Gateway {
             }
         };
         let outcome = match request {
-            Ok(Request::Resume(resume)) => return Some(Resume { reference, channels: resume.channels }),
+            Ok(Request::Resume(resume)) => return Some(Resume::new(reference, resume.channels)),
             Ok(request) => self.dispatch(session, reference, request),
             Err(refusal) => Err(refusal),
         };

@@ -3,13 +3,17 @@
 //! While older entries are sent, new ones are held back, so that they can't overtake; when the ring reaches back far
 //! enough, the rest and all that follows come from there, in one step under the room's lock.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt as _};
 
 use super::room::{Room, Unpaused};
-use super::{Gateway, Session};
+use super::{Gateway, Resume, Session, fill};
 use crate::message::{ChannelId, Message, Seq};
 use crate::server::store::Page;
+use crate::server::worker::Backoff;
 use crate::wire::frame::Resumed;
 use crate::wire::{ErrorCode, Frame};
 
@@ -19,6 +23,10 @@ const PAGE: usize = 200;
 const PART_BYTES: usize = 128 << 10;
 /// How often the store is asked for entries that are delivered but not stored yet, before a gap is told.
 const ATTEMPTS: u32 = 8;
+/// How long the store may take to say where the channels end.
+const COMPARE_LIMIT: Duration = Duration::from_secs(5);
+/// How long an entry that the client has, and that isn't stored, may take to get here.
+const SHOWN_LIMIT: Duration = Duration::from_millis(1500);
 
 /// What the connection has to do next.
 pub enum Step {
@@ -38,6 +46,44 @@ pub struct Resuming {
 }
 
 impl Gateway {
+    /// Brings the rooms of what is to be resumed up to all that was stored when it was asked for: less would leave out
+    /// what another gateway has shown already. Returns the channels of which the store doesn't say it in time.
+    pub async fn prepare_resume(&self, session: &Session, resume: &Resume) -> HashSet<ChannelId> {
+        let reach = |(channel, after): (&ChannelId, &Seq)| {
+            let (room, after, asked) = (session.room(*channel)?, *after, resume.asked);
+            Some(async move {
+                let reached = tokio::time::timeout(COMPARE_LIMIT, self.reach(&room, after, asked)).await;
+                reached.is_err().then_some(room.id)
+            })
+        };
+        let all: Vec<_> = resume.channels.iter().filter_map(reach).collect();
+        stream::iter(all).buffer_unordered(fill::CONCURRENCY).filter_map(std::future::ready).collect().await
+    }
+
+    /// Until the room has what was stored, and, if it comes soon, what the client has seen before it was stored.
+    async fn reach(&self, room: &Room, after: Seq, asked: Instant) {
+        self.compare_in_the_end(room, asked).await;
+        // Of what isn't stored there is no more than owners have in hand.
+        let in_hand = self.config.queue.prefetch as Seq;
+        let is_shown = |end: Seq| (end + 1..=end.saturating_add(in_hand)).contains(&after);
+        let (mut backoff, waits) = (Backoff::new(), Instant::now());
+        while is_shown(room.last_seq()) {
+            backoff.pause().await;
+            if waits.elapsed() >= SHOWN_LIMIT {
+                // The one event may be lost, and the entry stored since.
+                return self.compare_in_the_end(room, Instant::now()).await;
+            }
+        }
+    }
+
+    async fn compare_in_the_end(&self, room: &Room, asked: Instant) {
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.compare(room, asked).await {
+            tracing::warn!(%error, channel = %room.id, "a resume waits for the store");
+            backoff.pause().await;
+        }
+    }
+
     /// Begins to resume a channel from `after`. New messages of it are held back until [`Resuming::step`] says done.
     pub fn begin_resume(&self, session: &Arc<Session>, channel: ChannelId, after: Seq) -> Result<Resuming, Resumed> {
         let refused = Resumed { complete: false, last_seq: 0, code: Some(ErrorCode::NotAMember) };

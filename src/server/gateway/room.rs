@@ -1,3 +1,5 @@
+mod stays;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +21,8 @@ pub struct Room {
     pub id: ChannelId,
     inner: Mutex<Inner>,
     ring_frames: usize,
+    /// Held by whoever compares it with the store: many who ask for it at once share a read.
+    pub(super) comparing: tokio::sync::Mutex<()>,
 }
 
 struct Inner {
@@ -41,6 +45,10 @@ struct Inner {
     info: Option<ChannelInfo>,
     last_at: Millis,
     used: Instant,
+    /// Everything that was stored at this moment is delivered.
+    compared: Option<Instant>,
+    /// It began at a stored head, and what was said of newer entries before that may have found no room.
+    is_unsure: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -60,6 +68,8 @@ struct Member {
     session: Arc<Session>,
     /// It is being sent what it missed: new messages would overtake that.
     paused: bool,
+    /// Its user was in the channel when it ended here: only a later entry can remove it.
+    since: Seq,
 }
 
 /// What became of a message.
@@ -100,8 +110,16 @@ impl Room {
             info: None,
             last_at: Millis(i64::MIN),
             used: Instant::now(),
+            compared: None,
+            is_unsure: false,
         };
-        Self { id, inner: Mutex::new(inner), ring_frames }
+        Self { id, inner: Mutex::new(inner), ring_frames, comparing: tokio::sync::Mutex::default() }
+    }
+
+    /// One that begins at a stored head while others were forgotten lately.
+    pub fn unsure(self) -> Self {
+        self.inner.lock().is_unsure = true;
+        self
     }
 
     /// A message from its owner.
@@ -166,7 +184,29 @@ impl Room {
         Some(KnownChannel { info, last_at, delivered_by_all, read_by_all })
     }
 
-    /// Entries fetched to fill the hole. Returns what is still missing.
+    /// Whether it has all that was stored at that moment, as far as is known.
+    pub fn was_compared_after(&self, moment: Instant) -> bool {
+        self.inner.lock().compared.is_some_and(|compared| compared > moment)
+    }
+
+    /// Takes note that it has all that was stored at that moment.
+    pub fn is_compared(&self, moment: Instant) {
+        let mut inner = self.inner.lock();
+        inner.compared = inner.compared.max(Some(moment));
+        inner.is_unsure = false;
+    }
+
+    /// Whether it has all up to `head`, which was read after that moment.
+    pub fn reaches(&self, head: Seq, moment: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        let reaches = head <= inner.last_seq && !inner.is_unsure;
+        if reaches {
+            inner.compared = inner.compared.max(Some(moment));
+        }
+        reaches
+    }
+
+    /// Stored entries behind the room's end. Returns what is still missing of what it knows of.
     pub fn fill(&self, fetched: Vec<Message>) -> Option<(Seq, Seq)> {
         let mut inner = self.inner.lock();
         for message in fetched {
@@ -177,43 +217,28 @@ impl Room {
         inner.catch_up(self)
     }
 
-    /// Gives the missing entries up: says so, and goes on behind them. Returns the next hole, if there is one.
-    pub fn skip(&self) -> Option<(Seq, Seq)> {
+    /// Gives the missing entries behind `after` up: says so, and goes on behind them. Returns the next hole, if there is one.
+    pub fn skip(&self, after: Seq) -> Option<(Seq, Seq)> {
         let mut inner = self.inner.lock();
-        let ahead = inner.ahead.as_ref()?;
-        let next = ahead.waiting.front().map_or(ahead.last + 1, |message| message.seq);
-        let gap = Encoded::new(Frame::Gap { channel: self.id, after: inner.last_seq, last_seq: next - 1 });
-        inner.broadcast(&gap, None);
-        inner.ring.clear();
-        inner.last_seq = next - 1;
-        inner.catch_up(self)
+        // They came after all.
+        if inner.last_seq != after {
+            return inner.hole();
+        }
+        inner.skip(self)
     }
 
-    /// Adds a session, from the present end on. Returns that end; `None` if its user is just being removed.
-    pub fn join(self: &Arc<Self>, session: &Arc<Session>) -> Option<Seq> {
+    /// Goes on behind what is missing if nobody is here to miss it: who comes begins at the present end.
+    pub fn skip_for_nobody(&self) -> bool {
         let mut inner = self.inner.lock();
-        let removed = inner.unsettled.get(session.username()).is_some_and(|change| !change.is_member);
-        if removed || session.has_lost(self.id) {
-            return None;
+        if !inner.members.is_empty() {
+            return false;
         }
-        inner.add(session, self);
-        Some(inner.last_seq)
-    }
-
-    /// Adds a session whose user was added by the entry behind `after`: hands it what came since. `Err` with the present end if
-    /// that is no longer at hand here; then the session is not added. Nor is one whose user is just being removed.
-    pub fn join_after(self: &Arc<Self>, session: &Arc<Session>, after: Seq) -> Result<Seq, Seq> {
-        let mut inner = self.inner.lock();
-        if inner.hand_stay(session, after) {
-            return Ok(inner.last_seq);
+        if inner.ahead.is_some() {
+            // What is left out may have changed it.
+            inner.info = None;
+            while inner.skip(self).is_some() {}
         }
-        let user = session.username();
-        if inner.unsettled.get(user).is_some_and(|change| change.seq <= after + 1) {
-            inner.unsettled.remove(user);
-        }
-        inner.hand_ring(session, after)?;
-        inner.add(session, self);
-        Ok(inner.last_seq)
+        true
     }
 
     /// Stops new messages for a session that is going to be sent older ones. Returns the present end; `None` if it
@@ -237,30 +262,6 @@ impl Room {
                     member.paused = false;
                 }
                 Unpaused::Live(inner.last_seq)
-            }
-        }
-    }
-
-    /// Whether the session was in it.
-    pub fn leave(&self, session: &Arc<Session>) -> bool {
-        session.part(self.id);
-        let mut inner = self.inner.lock();
-        let before = inner.members.len();
-        inner.members.retain(|member| !Arc::ptr_eq(&member.session, session));
-        before != inner.members.len()
-    }
-
-    /// The membership change at `seq` is stored: lists read from now on know of it.
-    pub fn settle(&self, seq: Seq, added: &[Username], removed: &[Username]) {
-        let mut inner = self.inner.lock();
-        let is_later =
-            |inner: &Inner, user: &Username| inner.unsettled.get(user).is_some_and(|change| change.seq > seq);
-        // Who was added again since then stays.
-        let gone: Vec<Username> = removed.iter().filter(|user| !is_later(&inner, user)).cloned().collect();
-        inner.remove_users(&gone, self.id);
-        for user in added.iter().chain(removed) {
-            if !is_later(&inner, user) {
-                inner.unsettled.remove(user);
             }
         }
     }
@@ -311,13 +312,6 @@ impl Room {
         untold.cloned().collect()
     }
 
-    /// Those who came or went by an entry up to `head` of whom nobody has said yet that it is stored.
-    pub fn unsettled(&self, head: Seq) -> Vec<Username> {
-        let inner = self.inner.lock();
-        let until = inner.unsettled.iter().filter(|(_, change)| change.seq <= head);
-        until.map(|(user, _)| user.clone()).collect()
-    }
-
     /// When it was last of use, unless somebody is in it or something is under way.
     pub fn idle_since(&self) -> Option<Instant> {
         let inner = self.inner.lock();
@@ -327,13 +321,6 @@ impl Room {
 }
 
 impl Inner {
-    fn add(&mut self, session: &Arc<Session>, room: &Arc<Room>) {
-        session.join(room);
-        if self.member(session).is_none() {
-            self.members.push(Member { session: Arc::clone(session), paused: false });
-        }
-    }
-
     fn member(&mut self, session: &Session) -> Option<&mut Member> {
         self.members.iter_mut().find(|member| member.session.id == session.id)
     }
@@ -356,22 +343,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether the session's user was removed again since `after`, before its coming was stored. Then it is handed
-    /// the entries up to the one that removes it, and nothing after that.
-    fn hand_stay(&self, session: &Session, after: Seq) -> bool {
-        let user = session.username();
-        let since = || self.ring.iter().filter(|(message, _)| message.seq > after);
-        let removes = |message: &Message| matches!(Change::of(message), Some(Change::Removed { members }) if members.contains(user));
-        let Some((removal, _)) = since().find(|(message, _)| removes(message)) else {
-            return self.unsettled.get(user).is_some_and(|change| !change.is_member && change.seq > after);
-        };
-        let reaches_back = self.ring.front().is_some_and(|(first, _)| first.seq <= after + 1);
-        for (_, frame) in since().filter(|(message, _)| reaches_back && message.seq <= removal.seq) {
-            session.push_shared(frame);
-        }
-        true
-    }
-
     fn hand_out(&mut self, message: Arc<Message>, room: &Room) -> usize {
         let frame = Arc::new(Encoded::new(Frame::Message(Arc::clone(&message))));
         let mut reached = 0;
@@ -384,7 +355,7 @@ impl Inner {
         match Change::of(&message) {
             // The removed see the entry that removes them, and nothing after it (promise P11).
             Some(Change::Removed { members }) => {
-                self.remove_users(&members, room.id);
+                self.remove_users(&members, room.id, message.seq);
                 let change = Unsettled { seq: message.seq, is_member: false };
                 self.unsettled.extend(members.into_iter().map(|user| (user, change)));
             }
@@ -425,6 +396,22 @@ impl Inner {
         None
     }
 
+    /// What is missing now.
+    fn hole(&self) -> Option<(Seq, Seq)> {
+        let ahead = self.ahead.as_ref()?;
+        Some((self.last_seq, ahead.waiting.front().map_or(ahead.last + 1, |message| message.seq)))
+    }
+
+    /// See [`Room::skip`].
+    fn skip(&mut self, room: &Room) -> Option<(Seq, Seq)> {
+        let (after, next) = self.hole()?;
+        let gap = Encoded::new(Frame::Gap { channel: room.id, after, last_seq: next - 1 });
+        self.broadcast(&gap, None);
+        self.ring.clear();
+        self.last_seq = next - 1;
+        self.catch_up(room)
+    }
+
     fn broadcast(&self, frame: &Encoded, except: Option<&Session>) -> usize {
         let mut reached = 0;
         for Member { session, .. } in &self.members {
@@ -434,19 +421,6 @@ impl Inner {
             }
         }
         reached
-    }
-
-    fn remove_users(&mut self, users: &[Username], room: ChannelId) {
-        if users.is_empty() {
-            return;
-        }
-        self.members.retain(|Member { session, .. }| {
-            let stays = !users.contains(session.username());
-            if !stays {
-                session.part(room);
-            }
-            stays
-        });
     }
 }
 

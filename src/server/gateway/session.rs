@@ -37,8 +37,24 @@ pub struct Session {
 struct Connecting {
     /// Channels that the user was removed from.
     lost: HashSet<ChannelId>,
-    /// Channels that the user was added to, with the entry that did it.
-    joined: Vec<(ChannelInfo, Seq)>,
+    /// Channels that the user was added to.
+    joined: Vec<(ChannelInfo, Coming)>,
+}
+
+/// How a session comes to a channel that its user was added to.
+#[derive(Clone, Copy)]
+pub struct Coming {
+    /// Its stream begins right behind this.
+    pub after: Seq,
+    /// The user was a member when the log ended here.
+    pub since: Seq,
+}
+
+impl Coming {
+    /// With the entry that adds its user.
+    pub fn by(seq: Seq) -> Self {
+        Self { after: seq - 1, since: seq }
+    }
 }
 
 struct Joined {
@@ -146,15 +162,15 @@ impl Session {
     }
 
     /// Whether it is still connecting; then the channel is remembered for [`Session::next_joined`].
-    pub(super) fn joins_later(&self, info: &ChannelInfo, joined_seq: Seq) -> bool {
+    pub(super) fn joins_later(&self, info: &ChannelInfo, coming: Coming) -> bool {
         let mut connecting = self.connecting.lock();
         let Some(connecting) = connecting.as_mut() else { return false };
-        connecting.joined.push((info.clone(), joined_seq));
+        connecting.joined.push((info.clone(), coming));
         true
     }
 
     /// Channels to be joined before it is connected; `None` when there are no more, and it is.
-    pub(super) fn next_joined(&self) -> Option<Vec<(ChannelInfo, Seq)>> {
+    pub(super) fn next_joined(&self) -> Option<Vec<(ChannelInfo, Coming)>> {
         let mut state = self.connecting.lock();
         let joined = state.as_mut().map(|connecting| std::mem::take(&mut connecting.joined));
         let joined = joined.filter(|joined| !joined.is_empty());

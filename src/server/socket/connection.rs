@@ -13,7 +13,7 @@ use crate::server::auth::Identity;
 use crate::server::gateway::{
     Closing, Connected, Gateway, Resume, SLOW_CONSUMER, Session, Step, count_refusal, encode,
 };
-use crate::wire::frame::{Error, Reply};
+use crate::wire::frame::{Error, Reply, Resumed};
 use crate::wire::{Encoding, ErrorCode, Frame, Incoming, Malformed, Request, decode_json, decode_msgpack};
 
 /// How long the other side may take to answer a close.
@@ -86,7 +86,7 @@ impl From<Malformed> for Ended {
 impl Connection {
     async fn live(&mut self, identity: Option<Identity>, permit: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
         let (identity, resume) = match identity {
-            Some(identity) => (identity, Resume { reference: None, channels: Default::default() }),
+            Some(identity) => (identity, Resume::new(None, Default::default())),
             None => self.authenticate().await?,
         };
         // From here on it counts as a session, not as a stranger.
@@ -125,7 +125,7 @@ impl Connection {
                     let error = unauthorized(incoming.reference, format!("resume names more than {most} channels"));
                     return Err(self.turn_away(Error { code: ErrorCode::TooLarge, ..error }).await);
                 }
-                Ok((identity, Resume { reference: incoming.reference, channels: auth.resume }))
+                Ok((identity, Resume::new(incoming.reference, auth.resume)))
             }
             Err(refused) => {
                 let error = Error {
@@ -247,8 +247,24 @@ impl Connection {
     async fn resume(&mut self, session: &Arc<Session>, resume: Resume) -> Result<(), Ended> {
         let mut channels = std::collections::BTreeMap::new();
         let mut frames = Vec::new();
+        let gateway = Arc::clone(&self.gateway);
+        self.drain(session, &mut frames).await?;
+        let unknown = {
+            let prepared = gateway.prepare_resume(session, &resume);
+            tokio::pin!(prepared);
+            loop {
+                tokio::select! {
+                    unknown = &mut prepared => break unknown,
+                    () = session.outbox.changed() => self.drain(session, &mut frames).await?,
+                }
+            }
+        };
         for (channel, after) in resume.channels {
-            let gateway = Arc::clone(&self.gateway);
+            if unknown.contains(&channel) {
+                let code = Some(ErrorCode::Unavailable);
+                channels.insert(channel, Resumed { complete: false, last_seq: 0, code });
+                continue;
+            }
             let resumed = match gateway.begin_resume(session, channel, after) {
                 Err(refused) => refused,
                 Ok(mut resuming) => {

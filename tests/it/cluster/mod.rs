@@ -2,6 +2,7 @@
 //! between them.
 
 mod balancer;
+mod behind;
 mod commands;
 mod kills;
 mod migrate;

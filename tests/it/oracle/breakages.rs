@@ -2,6 +2,7 @@
 
 use super::places::{asked, attempt, entries, exchange, find, follower, message, pair, random_entry, restarted, seen};
 use super::record::{Connection, Entry, Event, Mark, Record, Seen};
+use super::stored::Persisted;
 use crate::rng::Rng;
 
 pub fn lose_last(record: &mut Record, rng: &mut Rng) -> bool {
@@ -277,5 +278,55 @@ pub fn accept_nothing(record: &mut Record, _: &mut Rng) -> bool {
 pub fn malform(record: &mut Record, _: &mut Rng) -> bool {
     let events = &mut record.connections[0].events;
     events.push(Event { at: u64::MAX, seen: Seen::Malformed("no seq".into()) });
+    true
+}
+
+/// The newest page lacks what somebody was told to be persisted before it was asked for.
+pub fn page_behind_store(record: &mut Record, rng: &mut Rng) -> bool {
+    let persisted = Persisted::of(record);
+    let stored = |connection: &Connection, at: usize| {
+        let Seen::NewestAsked { channel, .. } = seen(connection, at) else { return 0 };
+        persisted.before(channel, connection.events[at].at)
+    };
+    let Some((on, at)) = find(record, rng, |connection, at| stored(connection, at) > 0) else { return false };
+    let stored = stored(&record.connections[on], at);
+    let Some(event) = record.connections[on].events.get_mut(at + 1) else { return false };
+    let Seen::Page { entries, .. } = &mut event.seen else { return false };
+    entries.retain(|entry| entry.seq < stored);
+    true
+}
+
+/// A resume ends before that, and so does what it sent.
+pub fn resume_behind_store(record: &mut Record, rng: &mut Rng) -> bool {
+    let persisted = Persisted::of(record);
+    let channel_of = |connection: &Connection, at: usize| {
+        let Seen::ResumeAsked { channels, .. } = seen(connection, at) else { return None };
+        let moment = connection.events[at].at;
+        // A client that is itself behind: what welcome had is judged by another rule.
+        let behind = channels.keys().find(|channel| persisted.before(channel, moment) > 0);
+        behind.map(|channel| (channel.clone(), persisted.before(channel, moment)))
+    };
+    let Some((on, at)) = find(record, rng, |connection, at| channel_of(connection, at).is_some()) else { return false };
+    let Some((channel, stored)) = channel_of(&record.connections[on], at) else { return false };
+    let replies = record.connections[on].events[at..].iter_mut().filter_map(|event| match &mut event.seen {
+        Seen::ResumeReply { channels, .. } => channels.get_mut(&channel),
+        _ => None,
+    });
+    let Some(reply) = replies.take(1).find(|reply| reply.complete) else { return false };
+    reply.last_seq = stored - 1;
+    true
+}
+
+pub fn welcome_behind_store(record: &mut Record, rng: &mut Rng) -> bool {
+    let persisted = Persisted::of(record);
+    let stored = |connection: &Connection, at: usize| {
+        let Seen::Welcome(heads) = seen(connection, at) else { return 0 };
+        heads.first().map_or(0, |head| persisted.before(&head.channel, connection.opened_at))
+    };
+    let Some((on, at)) = find(record, rng, |connection, at| stored(connection, at) > 0) else { return false };
+    let stored = stored(&record.connections[on], at);
+    if let Seen::Welcome(heads) = &mut record.connections[on].events[at].seen {
+        heads[0].last_seq = stored - 1;
+    }
     true
 }

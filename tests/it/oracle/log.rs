@@ -174,7 +174,7 @@ fn check_sightings(record: &Record, sends: &Sends<'_>, log: &Log<'_>, found: &mu
         for event in &connection.events {
             match &event.seen {
                 Seen::Message(entry) => sight(entry, event.at, found),
-                Seen::Page(entries) => entries.iter().for_each(|entry| sight(entry, event.at, found)),
+                Seen::Page { entries, .. } => entries.iter().for_each(|entry| sight(entry, event.at, found)),
                 Seen::Welcome(heads) => {
                     heads.iter().flat_map(|head| &head.messages).for_each(|entry| sight(entry, event.at, found));
                 }

@@ -9,6 +9,7 @@ mod order;
 mod places;
 pub mod record;
 mod selftest;
+mod stored;
 mod stream;
 mod synth;
 
@@ -65,6 +66,7 @@ pub fn check(record: &Record) -> Vec<Violation> {
     let log = log::Log::of(record);
     log::check(record, &sends, &log, &mut found);
     stream::check(record, &log, &mut found);
+    stored::check(record, &mut found);
     order::check(record, &sends, &log, &mut found);
     found.into_violations()
 }

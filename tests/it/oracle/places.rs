@@ -45,7 +45,7 @@ pub fn entries(record: &mut Record) -> impl Iterator<Item = &mut Entry> {
     let live = live.flat_map(|event| -> Vec<&mut Entry> {
         match &mut event.seen {
             Seen::Message(entry) => vec![entry],
-            Seen::Page(entries) => entries.iter_mut().collect(),
+            Seen::Page { entries, .. } => entries.iter_mut().collect(),
             Seen::Welcome(heads) => heads.iter_mut().flat_map(|head| &mut head.messages).collect(),
             _ => vec![],
         }

@@ -80,8 +80,16 @@ pub enum Seen {
         seq: u64,
     },
     Message(Entry),
+    /// A request for the newest page of `history`.
+    NewestAsked {
+        reference: u64,
+        channel: String,
+    },
     /// A reply to `history`.
-    Page(Vec<Entry>),
+    Page {
+        reference: u64,
+        entries: Vec<Entry>,
+    },
     Welcome(Vec<Head>),
     /// Entries up to `last_seq`, if it is said, were left out.
     Gap {
@@ -192,6 +200,9 @@ fn from_sent(frame: &Value) -> Result<Option<Seen>, String> {
             let channels = asked.filter_map(|(id, seq)| Some((id.clone(), seq.as_u64()?))).collect();
             Some(Seen::ResumeAsked { reference: number(frame, "ref")?, channels })
         }
+        Some("history") if frame["before"].is_null() && frame["after"].is_null() => {
+            Some(Seen::NewestAsked { reference: number(frame, "ref")?, channel: text(frame, "channel")? })
+        }
         _ => None,
     })
 }
@@ -225,7 +236,8 @@ fn from_ok(frame: &Value) -> Result<Option<Seen>, String> {
         return Ok(Some(Seen::Accepted { reference: number(frame, "ref")? }));
     }
     if !frame["messages"].is_null() {
-        return Ok(Some(Seen::Page(Entry::list(&frame["messages"], frame["channel"].as_str())?)));
+        let entries = Entry::list(&frame["messages"], frame["channel"].as_str())?;
+        return Ok(Some(Seen::Page { reference: number(frame, "ref")?, entries }));
     }
     let Some(channels) = frame["channels"].as_object() else { return Ok(None) };
     let mut resumed = BTreeMap::new();

@@ -241,6 +241,10 @@ impl User {
             let seq = self.contiguous[&channel];
             client.post(json!({"op": op, "channel": channel, "seq": seq})).await?;
         }
+        if self.rng.one_in(8) {
+            // On whatever gateway: it has all that anybody was told to be persisted.
+            client.post(json!({"op": "history", "channel": channel, "limit": 5})).await?;
+        }
         if Instant::now() < self.deferred_until {
             return Ok(());
         }

@@ -2,125 +2,16 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::Message as WsMessage;
-use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::config::Config;
-use crate::message::{Change, Message, Millis};
-use crate::server::auth::testing;
-use crate::server::events::{Event, EventSink as _};
+use crate::server::events::EventSink as _;
 use crate::server::gateway::Connected;
-use crate::server::queue::{SqliteQueue, SqliteQueueOptions};
-use crate::server::search::Fts5Search;
-use crate::server::sqlite::holder::Holder;
-use crate::server::sqlite::testing::TempDatabase;
-use crate::server::store::testing::{Owned, change, message};
-use crate::server::store::{ChannelBatch, SqliteStore, Store as _};
+use crate::server::gateway::testing::{Deployment, PATIENCE, added, frames, hears_live, removed, text};
 use crate::wire::Encoding;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A gateway that no event reaches but those that a test hands it.
-struct Deployment {
-    gateway: Arc<Gateway>,
-    store: SqliteStore,
-    _database: TempDatabase,
-    _accounts: TempDir,
-}
-
-fn user(name: &str) -> Username {
-    Username::new(name).unwrap()
-}
-
-impl Deployment {
-    async fn new() -> Self {
-        let database = TempDatabase::new();
-        let data_dir = database.directory().to_owned();
-        let holder = Arc::new(Holder::register(&data_dir, "test").unwrap());
-        let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 1000, lease: PATIENCE };
-        let queue = SqliteQueue::open(database.database(), options, holder).await.unwrap();
-        let store = SqliteStore::new(database.database(), PATIENCE);
-        let search = Fts5Search::new(database.database(), PATIENCE, 100);
-        let (auth, accounts) = testing::auth(|_| ());
-        let (config, stored) = (Arc::new(Config::default()), Arc::new(store.clone()));
-        let gateway = Gateway::new(config, auth, Arc::new(queue), stored, Arc::new(search), None);
-        Self { gateway, store, _database: database, _accounts: accounts }
-    }
-
-    /// One more connection of somebody.
-    async fn connect(&self, name: &str) -> Connected {
-        let accounts = self.gateway.auth().accounts();
-        accounts.create_user(&user(name), "no password", Millis::now()).await.unwrap();
-        let (_token, identity) = self.gateway.auth().mint(&user(name), Duration::from_secs(600)).await.unwrap();
-        let Ok(connected) = self.gateway.connect(identity, Encoding::Json).await else { panic!("{name} is refused") };
-        connected
-    }
-
-    /// Stores entries, and nobody is told.
-    async fn store(&self, channel: &mut Owned, entries: Vec<Message>) {
-        let batch = channel.batch(entries);
-        self.store.append(Arc::new(batch)).await.unwrap();
-    }
-
-    async fn group(&self, members: &[&str]) -> Owned {
-        let members: Vec<_> = members.iter().map(|name| user(name)).collect();
-        let mut channel = Owned::new();
-        let batch = channel.creation(&members.iter().collect::<Vec<_>>());
-        self.store.append(Arc::new(batch)).await.unwrap();
-        channel
-    }
-
-    async fn raise(&self, channel: &Owned, delivered: Seq, read: Seq) {
-        let batch = ChannelBatch {
-            channel: channel.id,
-            create: None,
-            entries: Vec::new(),
-            members: Vec::new(),
-            departed: Vec::new(),
-            delivered_by_all: delivered,
-            read_by_all: read,
-            refused: Vec::new(),
-        };
-        self.store.append(Arc::new(batch)).await.unwrap();
-    }
-
-    async fn repair(&self) {
-        tokio::time::timeout(PATIENCE, self.gateway.repair()).await.unwrap();
-    }
-}
-
-fn text(channel: &Owned, seq: Seq, sender: &str) -> Message {
-    message(channel.id, seq, &user(sender))
-}
-
-fn added(channel: &Owned, seq: Seq, name: &str) -> Message {
-    change(channel.id, seq, &user("ada"), Change::Added { members: vec![user(name)] })
-}
-
-fn removed(channel: &Owned, seq: Seq, name: &str) -> Message {
-    change(channel.id, seq, &user("ada"), Change::Removed { members: vec![user(name)] })
-}
-
-/// What a session was sent since the last time, in short: what it is, and of which seq.
-fn frames(connected: &Connected) -> Vec<String> {
-    let mut frames = Vec::new();
-    assert!(connected.session.outbox.take(&mut frames).is_none(), "it is being closed");
-    let short = |frame: WsMessage| {
-        let WsMessage::Text(text) = frame else { panic!("{frame:?}") };
-        let frame: Value = serde_json::from_str(&text).unwrap();
-        let op = if frame["op"] == "status" { &frame["status"] } else { &frame["op"] };
-        let seq = [&frame["seq"], &frame["channel"]["last_seq"], &frame["last_seq"]];
-        let seq = seq.into_iter().find(|seq| seq.is_u64()).unwrap_or(&json!(null)).clone();
-        format!("{} {seq}", op.as_str().unwrap())
-    };
-    frames.into_iter().map(short).collect()
-}
-
-fn hears_live(deployment: &Deployment, message: &Message) {
-    deployment.gateway.deliver(Event::Message(Arc::new(message.clone())));
+async fn repair(deployment: &Deployment) {
+    timeout(PATIENCE, deployment.gateway.repair(PATIENCE)).await.unwrap();
 }
 
 #[tokio::test]
@@ -138,7 +29,7 @@ async fn what_was_missed_comes_once_and_in_order() {
     ];
     deployment.store(&mut channel, entries).await;
     deployment.raise(&channel, 4, 2).await;
-    deployment.repair().await;
+    repair(&deployment).await;
 
     let entries = ["message 2", "message 3", "message 4", "message 5", "message 6"];
     let statuses = ["delivered 4", "read 2"];
@@ -150,7 +41,7 @@ async fn what_was_missed_comes_once_and_in_order() {
     assert!(deployment.gateway.rooms.get(channel.id).unwrap().known().is_some());
 
     for _ in 0..2 {
-        deployment.repair().await;
+        repair(&deployment).await;
     }
     let seventh = text(&channel, 7, "ada");
     hears_live(&deployment, &seventh);
@@ -159,9 +50,9 @@ async fn what_was_missed_comes_once_and_in_order() {
         assert_eq!(frames(session), ["message 7"]);
     }
     // It is not stored yet: nothing else is said of it, and nothing is taken back.
-    deployment.repair().await;
+    repair(&deployment).await;
     deployment.store(&mut channel, vec![seventh]).await;
-    deployment.repair().await;
+    repair(&deployment).await;
     assert_eq!(frames(&ada), ["persisted 7"]);
     assert!(frames(&bob).is_empty() && frames(&cyd).is_empty());
 }
@@ -178,7 +69,7 @@ async fn who_was_removed_sees_that_and_nothing_after() {
     let entries = vec![removed(&alone, 2, "cyd"), text(&alone, 3, "zoe")];
     deployment.store(&mut alone, entries).await;
     for _ in 0..2 {
-        deployment.repair().await;
+        repair(&deployment).await;
     }
     assert_eq!(frames(&ada), ["message 2", "message 3", "message 4"]);
     let mut seen = frames(&cyd);
@@ -212,7 +103,7 @@ async fn who_was_removed_and_added_again_is_in_it() {
         let entries = vec![removed(channel, 2, name), text(channel, 3, "bob"), added(channel, 4, name)];
         deployment.store(channel, entries).await;
     }
-    deployment.repair().await;
+    repair(&deployment).await;
     for (session, name) in sessions.iter().zip(["ada", "bob", "cyd", "dan"]) {
         assert_eq!(session.session.rooms().len(), 4, "{name}");
         let seen = frames(session);
@@ -242,12 +133,12 @@ async fn a_session_that_is_connecting_gets_what_it_was_added_to() {
     assert!(deployment.gateway.sessions.add(&session, 10));
     let entries = vec![added(&channel, 2, "cyd"), text(&channel, 3, "ada")];
     deployment.store(&mut channel, entries).await;
-    deployment.repair().await;
+    repair(&deployment).await;
     assert_eq!(frames(&connected), ["channel_created 3"]);
     let joined = session.next_joined().unwrap();
     assert_eq!(joined.len(), 1);
-    for (info, joined_seq) in joined {
-        deployment.gateway.enter(&session, &info, joined_seq, None);
+    for (info, coming) in joined {
+        deployment.gateway.enter(&session, &info, coming, None);
     }
     assert!(session.next_joined().is_none());
     hears_live(&deployment, &text(&channel, 4, "ada"));
@@ -279,4 +170,119 @@ async fn a_gateway_that_is_told_so_repairs_by_itself() {
         tokio::time::timeout(PATIENCE, comes).await.unwrap();
     }
     assert_eq!(seen, ["message 2", "message 3", "message 4", "message 5", "message 6"]);
+}
+
+/// Somebody is added while the repair holds a list from before that.
+#[tokio::test]
+async fn who_is_added_while_the_list_is_read_stays() {
+    let deployment = Deployment::new().await;
+    let mut channel = deployment.group(&["ada"]).await;
+    let ben = deployment.connect("ben").await;
+    deployment.store.hold_next_list_of("ben");
+    let repairing = async {
+        repair(&deployment).await;
+    };
+    let adding = async {
+        deployment.store.list_is_read().await;
+        let entry = added(&channel, 2, "ben");
+        deployment.store(&mut channel, vec![entry.clone()]).await;
+        hears_live(&deployment, &entry);
+        deployment.hears_joined(&channel, "ben");
+        deployment.store.give_list();
+    };
+    tokio::join!(repairing, adding);
+    assert_eq!(frames(&ben), ["channel_created 2", "message 2"]);
+    hears_live(&deployment, &text(&channel, 3, "ada"));
+    assert_eq!(frames(&ben), ["message 3"]);
+}
+
+/// As before, but it was removed and that was missed: both stays are in the room that the repair sees.
+#[tokio::test]
+async fn who_is_removed_and_added_again_while_the_list_is_read_stays() {
+    let deployment = Deployment::new().await;
+    let mut channel = deployment.group(&["ada", "ben"]).await;
+    let (ada, ben) = (deployment.connect("ada").await, deployment.connect("ben").await);
+    let entry = removed(&channel, 2, "ben");
+    deployment.store(&mut channel, vec![entry]).await;
+    deployment.store.hold_next_list_of("ben");
+    let repairing = async {
+        repair(&deployment).await;
+    };
+    let adding = async {
+        deployment.store.list_is_read().await;
+        let entry = added(&channel, 3, "ben");
+        deployment.store(&mut channel, vec![entry.clone()]).await;
+        // What it says of seq 3 is heard before what was missed is fetched.
+        hears_live(&deployment, &entry);
+        deployment.hears_joined(&channel, "ben");
+        deployment.store.give_list();
+    };
+    tokio::join!(repairing, adding);
+    let has_come = async {
+        while deployment.gateway.rooms.get(channel.id).unwrap().last_seq() < 3 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, has_come).await.unwrap();
+    assert_eq!(frames(&ada), ["message 2", "message 3"]);
+    assert_eq!(frames(&ben), ["message 2", "message 3"]);
+    hears_live(&deployment, &text(&channel, 4, "ada"));
+    assert_eq!(frames(&ben), ["message 4"]);
+    // It is the last stay that a later removal ends.
+    hears_live(&deployment, &removed(&channel, 5, "ben"));
+    hears_live(&deployment, &text(&channel, 6, "ada"));
+    assert_eq!(frames(&ben), ["message 5"]);
+}
+
+/// Its list is older than what was missed.
+#[tokio::test]
+async fn who_was_removed_while_it_connects_hears_nothing_after_that() {
+    let deployment = Deployment::new().await;
+    let mut channels = [deployment.group(&["ada", "ben"]).await, deployment.group(&["cyd", "ben"]).await];
+    let _ada = deployment.connect("ada").await;
+    let repairing = tokio::spawn(Arc::clone(&deployment.gateway).repair_when_asked());
+    let _repairing = AbortOnDropHandle::new(repairing);
+    deployment.store.hold_next_list_of("ben");
+    let missing = async {
+        deployment.store.list_is_read().await;
+        for channel in &mut channels {
+            let entry = removed(channel, 2, "ben");
+            deployment.store(channel, vec![entry]).await;
+        }
+        deployment.gateway.missed();
+        // Time for a repair that does not find it in its rooms.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        deployment.store.give_list();
+    };
+    let (ben, ()) = tokio::join!(deployment.connect("ben"), missing);
+    let ends = async {
+        while !ben.session.rooms().is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, ends).await.unwrap();
+    for channel in &channels {
+        hears_live(&deployment, &text(channel, 3, "ada"));
+    }
+    assert!(!frames(&ben).contains(&"message 3".to_owned()));
+}
+
+#[tokio::test]
+async fn one_who_can_not_be_repaired_is_sent_away_and_holds_up_nobody() {
+    let deployment = Deployment::new().await;
+    let mut channel = deployment.group(&["ada", "ben"]).await;
+    let (ada, ben) = (deployment.connect("ada").await, deployment.connect("ben").await);
+    let entries = vec![text(&channel, 2, "ada")];
+    deployment.store(&mut channel, entries).await;
+    deployment.store.break_lists_of(Some("ada"));
+    let repairing = deployment.gateway.repair(Duration::from_millis(200));
+    timeout(PATIENCE, repairing).await.unwrap();
+    let closing = ada.session.outbox.take(&mut Vec::new());
+    assert_eq!(closing.map(|closing| closing.code), Some(1013));
+    assert_eq!(frames(&ben), ["message 2"]);
+    drop(ada);
+    let entries = vec![text(&channel, 3, "ada")];
+    deployment.store(&mut channel, entries).await;
+    repair(&deployment).await;
+    assert_eq!(frames(&ben), ["message 3"]);
 }

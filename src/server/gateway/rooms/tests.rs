@@ -44,3 +44,20 @@ fn in_doubt_rooms_of_nobody_are_forgotten_and_nothing_is_known() {
     // What is forgotten begins at the stored head again.
     assert_eq!(rooms.enter(id(3), 9).last_seq(), 9);
 }
+
+#[test]
+fn rooms_of_nobody_are_no_more_than_configured_however_fast_they_come() {
+    let rooms = Rooms::new(8, 100);
+    let held = rooms.enter(id(0), 5);
+    for number in 1..=5000 {
+        rooms.enter(id(number), 5);
+        assert!(rooms.len() <= 102, "{number}: {}", rooms.len());
+    }
+    assert!(rooms.get(id(5000)).is_some() && rooms.get(id(1)).is_none());
+    assert!(Arc::ptr_eq(&held, &rooms.enter(id(0), 9)), "somebody is about to enter it");
+    // What was said of a channel lately may have been forgotten: the store must be asked.
+    let room = rooms.enter(id(1), 7);
+    assert!(!room.reaches(7, Instant::now()));
+    room.is_compared(Instant::now());
+    assert!(room.reaches(7, Instant::now()) && !room.reaches(8, Instant::now()));
+}

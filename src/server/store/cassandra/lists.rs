@@ -53,7 +53,11 @@ impl Inner {
         user: &Username,
         known: KnownChannel,
     ) -> Result<Option<Membership>, StoreError> {
-        let Some((_, _, member)) = self.member(id, user).await? else { return Ok(None) };
+        let Some((_, last_seq, member)) = self.member(id, user).await? else { return Ok(None) };
+        if last_seq > known.info.last_seq {
+            // Events are late, or don't come: what they brought is out of date.
+            return self.membership(id, user).await;
+        }
         let KnownChannel { info, last_at, delivered_by_all, read_by_all } = known;
         let Member { delivered, read, .. } = member;
         Ok(Some(Membership {

@@ -59,12 +59,24 @@ impl Synth {
             } else {
                 self.coverage.gaps += 1;
                 self.tell(user, Seen::Gap { channel: name.into(), last_seq: Some(last_seq) });
-                self.tell(user, Seen::Page(missing));
+                let reference = self.reference(user);
+                self.tell(user, Seen::Page { reference, entries: missing });
             }
             let contiguous = self.users[user].contiguous.get_mut(name).unwrap();
             *contiguous = last_seq.max(*contiguous);
         }
         self.tell(user, Seen::ResumeReply { reference, channels: replies });
+    }
+
+    /// The end of a channel, stored or not.
+    pub(super) fn look(&mut self, user: usize) {
+        let names: Vec<_> = channels_of(user).collect();
+        let name = *self.rng.pick(&names);
+        let reference = self.reference(user);
+        self.tell(user, Seen::NewestAsked { reference, channel: name.into() });
+        let channel = &self.channels[name];
+        let entries = slice(channel, channel.broadcast.saturating_sub(5), channel.broadcast);
+        self.tell(user, Seen::Page { reference, entries });
     }
 
     pub(super) fn send(&mut self, user: usize) {

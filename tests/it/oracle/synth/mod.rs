@@ -89,6 +89,7 @@ impl Synth {
             6..=19 => self.send(user),
             20..=31 => self.work(channel),
             32..=35 => self.store(channel),
+            36..=37 => self.look(user),
             _ => self.watermark(channel),
         }
     }

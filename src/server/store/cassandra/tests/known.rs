@@ -123,3 +123,20 @@ async fn who_has_left_is_in_no_list_whatever_is_known() {
     assert_eq!(list, store.channels_of(&ada, 0, usize::MAX).await.unwrap());
     assert!(list.len() == 2 && list.iter().all(|membership| membership.channel.id != owned.id));
 }
+
+/// A gateway whose events are late.
+#[tokio::test]
+async fn what_is_known_of_less_than_is_stored_is_read() {
+    let store = store().await;
+    let (groups, ada) = groups(&store, 2).await;
+    let list = store.channels_of(&ada, 0, usize::MAX).await.unwrap();
+    let late = |membership: &Membership| {
+        let known = known(membership);
+        let info = ChannelInfo { last_seq: 1, member_count: 1, ..known.info };
+        KnownChannel { info, last_at: Millis(1), ..known }
+    };
+    let channels = list.iter().map(|membership| (membership.channel.id, late(membership))).collect();
+    let held = Held { channels, asked: Mutex::default() };
+    assert_eq!(store.channels_known(&ada, &held).await.unwrap(), list);
+    assert_eq!(groups.len(), list.len());
+}

@@ -1,0 +1,146 @@
+//! Who is in a room, and since when.
+//!
+//! A stay is known by a seq at which its user was a member. So news of it may come in any order (the entry that added
+//! somebody, the event that says it is stored, a list that was read meanwhile): what removed somebody before that seq
+//! does not end the stay.
+
+use std::sync::Arc;
+
+use super::{Inner, Member, Room};
+use crate::message::{Change, ChannelId, Message, Seq, Username};
+use crate::server::gateway::session::{Coming, Session};
+use crate::wire::Frame;
+
+impl Room {
+    /// Adds a session whose user was a member when the log ended at `since`, from the present end on. Returns that end;
+    /// `None` if the user is just being removed.
+    pub fn join(self: &Arc<Self>, session: &Arc<Session>, since: Seq) -> Option<Seq> {
+        let mut inner = self.inner.lock();
+        if inner.is_removed_after(session.username(), since) || session.has_lost(self.id) {
+            return None;
+        }
+        inner.add(session, self, since);
+        Some(inner.last_seq)
+    }
+
+    /// Adds a session whose user was added: hands it what came since, or tells it of a gap if that is no longer at hand
+    /// here. Who was removed again meanwhile is handed that, and not added.
+    pub fn join_after(self: &Arc<Self>, session: &Arc<Session>, Coming { after, since }: Coming) {
+        let mut inner = self.inner.lock();
+        if inner.confirm(session, since) || inner.hand_stay(session, after, since) {
+            return;
+        }
+        let user = session.username();
+        if inner.unsettled.get(user).is_some_and(|change| change.seq <= since) {
+            inner.unsettled.remove(user);
+        }
+        if let Err(last_seq) = inner.hand_ring(session, after) {
+            session.push(&Frame::Gap { channel: self.id, after, last_seq });
+        }
+        inner.add(session, self, since);
+    }
+
+    /// Takes note that the user of a session is a member since `since`, whatever comes of earlier entries. `false` if
+    /// the session isn't in the room.
+    pub fn confirm(&self, session: &Session, since: Seq) -> bool {
+        self.inner.lock().confirm(session, since)
+    }
+
+    /// Since when its user is a member, as far as is known; `None` if it isn't in the room.
+    pub fn stay(&self, session: &Session) -> Option<Seq> {
+        self.inner.lock().member(session).map(|member| member.since)
+    }
+
+    /// Takes a session out, unless its user was added again since that stay began.
+    pub fn end_stay(&self, session: &Session, since: Seq) {
+        let mut inner = self.inner.lock();
+        if inner.member(session).is_some_and(|member| member.since == since) {
+            session.part(self.id);
+            inner.members.retain(|member| member.session.id != session.id);
+        }
+    }
+
+    /// Everybody in it.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.inner.lock().members.iter().map(|member| Arc::clone(&member.session)).collect()
+    }
+
+    /// The session ends.
+    pub fn leave(&self, session: &Arc<Session>) {
+        let mut inner = self.inner.lock();
+        session.part(self.id);
+        inner.members.retain(|member| !Arc::ptr_eq(&member.session, session));
+    }
+
+    /// The membership change at `seq` is stored: lists read from now on know of it.
+    pub fn settle(&self, seq: Seq, added: &[Username], removed: &[Username]) {
+        let mut inner = self.inner.lock();
+        let is_later =
+            |inner: &Inner, user: &Username| inner.unsettled.get(user).is_some_and(|change| change.seq > seq);
+        // Who was added again since then stays.
+        let gone: Vec<Username> = removed.iter().filter(|user| !is_later(&inner, user)).cloned().collect();
+        inner.remove_users(&gone, self.id, seq);
+        for user in added.iter().chain(removed) {
+            if !is_later(&inner, user) {
+                inner.unsettled.remove(user);
+            }
+        }
+    }
+
+    /// Those who came or went by an entry up to `head` of whom nobody has said yet that it is stored.
+    pub fn unsettled(&self, head: Seq) -> Vec<Username> {
+        let inner = self.inner.lock();
+        let until = inner.unsettled.iter().filter(|(_, change)| change.seq <= head);
+        until.map(|(user, _)| user.clone()).collect()
+    }
+}
+
+impl Inner {
+    fn add(&mut self, session: &Arc<Session>, room: &Arc<Room>, since: Seq) {
+        session.join(room);
+        if !self.confirm(session, since) {
+            self.members.push(Member { session: Arc::clone(session), paused: false, since });
+        }
+    }
+
+    fn confirm(&mut self, session: &Session, since: Seq) -> bool {
+        let Some(member) = self.member(session) else { return false };
+        member.since = member.since.max(since);
+        true
+    }
+
+    fn is_removed_after(&self, user: &Username, since: Seq) -> bool {
+        self.unsettled.get(user).is_some_and(|change| !change.is_member && change.seq > since)
+    }
+
+    /// Whether the session's user was removed again since `since`, before its coming was stored. Then it is handed the
+    /// entries behind `after` up to the one that removes it, and nothing after that.
+    fn hand_stay(&self, session: &Session, after: Seq, since: Seq) -> bool {
+        let user = session.username();
+        let removes = |message: &Message| matches!(Change::of(message), Some(Change::Removed { members }) if members.contains(user));
+        let mut later = self.ring.iter().filter(|(message, _)| message.seq > since);
+        let Some((removal, _)) = later.find(|(message, _)| removes(message)) else {
+            return self.is_removed_after(user, since);
+        };
+        let reaches_back = self.ring.front().is_some_and(|(first, _)| first.seq <= after + 1);
+        let stay = self.ring.iter().filter(|(message, _)| message.seq > after && message.seq <= removal.seq);
+        for (_, frame) in stay.filter(|_| reaches_back) {
+            session.push_shared(frame);
+        }
+        true
+    }
+
+    /// Whom the entry at `seq` removes. Who is known to be a member after it was added again.
+    pub(super) fn remove_users(&mut self, users: &[Username], room: ChannelId, seq: Seq) {
+        if users.is_empty() {
+            return;
+        }
+        self.members.retain(|Member { session, since, .. }| {
+            let stays = *since >= seq || !users.contains(session.username());
+            if !stays {
+                session.part(room);
+            }
+            stays
+        });
+    }
+}
