@@ -16,16 +16,19 @@ use crate::client::{Client, Encoding, is_status, send_request};
 use crate::http::Http;
 use crate::swarm::Pace;
 
-/// How long a server is away at least. `AULA_TEST_DOWN_SECONDS` says otherwise.
-fn down_time() -> Duration {
-    let asked = std::env::var("AULA_TEST_DOWN_SECONDS");
-    Duration::from_secs(asked.map_or(15, |seconds| seconds.parse().expect("AULA_TEST_DOWN_SECONDS is a number")))
+/// How long a server is away at least: a minute where others have to do without it for long. `AULA_TEST_DOWN_SECONDS`
+/// says otherwise.
+fn down_time(server: &str, kill: bool) -> Duration {
+    if let Ok(asked) = std::env::var("AULA_TEST_DOWN_SECONDS") {
+        return Duration::from_secs(asked.parse().expect("AULA_TEST_DOWN_SECONDS is a number"));
+    }
+    Duration::from_secs(if matches!(server, "cassandra" | "elasticsearch") && !kill { 60 } else { 15 })
 }
 
 /// In seconds, for a test in which servers are away twice.
 fn limit() -> u64 {
     // A server may take a minute to start beside all else.
-    240 + 3 * down_time().as_secs()
+    240 + 3 * down_time("cassandra", false).as_secs()
 }
 
 /// After so long an owner knows that a client_id made since is new, by itself.
@@ -66,7 +69,7 @@ impl Outage {
         let ended = Instant::now();
         tokio::task::block_in_place(|| if kill { self.breakable.kill(server) } else { self.breakable.stop(server) });
         let mut round = 0;
-        while ended.elapsed() < down_time() {
+        while ended.elapsed() < down_time(server, kill) {
             meanwhile(self, round).await;
             round += 1;
             self.trial.go_on(Duration::from_millis(500)).await;

@@ -113,7 +113,7 @@ async fn rabbitmq_has_no_room() {
         let accepted = refused_at_last(&outage).await;
         nothing_is_held_back(&outage).await;
         let http = Http::new(outage.trial.cluster.gateways[0].addr());
-        while begun.elapsed() < down_time() {
+        while begun.elapsed() < down_time("rabbitmq", true) {
             refused_at_once(&outage, "is there room now").await;
             reading_goes_on(&outage).await;
             let (status, said) = http.get("/readyz", None).await;

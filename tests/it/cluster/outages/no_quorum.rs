@@ -63,7 +63,7 @@ async fn one_queue_confirms_nothing() {
         let begun = Instant::now();
         let (mut slowest, mut sends, mut refusals) = (Duration::ZERO, 0, Vec::new());
         let to_bad = async {
-            while begun.elapsed() < down_time() * 2 {
+            while begun.elapsed() < down_time("rabbitmq", true) * 2 {
                 let sent = Instant::now();
                 let (_, reply) = outage.send_patiently(&bad, "is anybody there").await;
                 assert!(reply["code"] == "unavailable" && reply["retry"] == true, "{reply}");
@@ -72,7 +72,7 @@ async fn one_queue_confirms_nothing() {
             }
         };
         let to_good = async {
-            while begun.elapsed() < down_time() * 2 {
+            while begun.elapsed() < down_time("rabbitmq", true) * 2 {
                 let sent = Instant::now();
                 let (_, reply) = outage.send_patiently(&good, "here all is well").await;
                 assert_eq!(reply["status"], "accepted", "after {:?}: {reply}", begun.elapsed());
