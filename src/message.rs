@@ -104,7 +104,13 @@ impl std::str::FromStr for Username {
 pub struct Millis(pub i64);
 
 impl Millis {
-    /// Now, by the wall clock. Only shown to people: no order depends on it.
+    /// When a UUID was made, by its own timestamp (RFC 9562 §5.7): versions other than 7 have none.
+    pub fn of_uuid(id: Uuid) -> Option<Self> {
+        (id.get_version_num() == 7).then(|| Self((id.as_u128() >> 80) as i64))
+    }
+
+    /// Now, by the wall clock. Shown to people, and compared with the ages of client_ids, with room for clocks that
+    /// differ: no order depends on it.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().as_millisecond())
     }

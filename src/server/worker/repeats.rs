@@ -1,7 +1,5 @@
 //! Which requests may be repeats of something that only the store remembers.
 
-use uuid::Uuid;
-
 use crate::message::Millis;
 use crate::server::queue::Task;
 
@@ -22,7 +20,8 @@ pub(super) fn may_be_stored(task: &Task, redelivered: bool, remembers_since: Mil
         Task::Send(send) => {
             redelivered
                 || send.retry
-                || made(send.client_id).is_none_or(|made| made > send.at.0 + SKEW || made - SKEW <= remembers_since.0)
+                || Millis::of_uuid(send.client_id)
+                    .is_none_or(|Millis(made)| made > send.at.0 + SKEW || made - SKEW <= remembers_since.0)
         }
         // Their identities are made for one task alone.
         Task::Create(_) | Task::Change(_) => redelivered,
@@ -30,15 +29,10 @@ pub(super) fn may_be_stored(task: &Task, redelivered: bool, remembers_since: Mil
     }
 }
 
-/// When a client_id was made, by its own timestamp.
-fn made(client_id: Uuid) -> Option<i64> {
-    (client_id.get_version_num() == 7).then(|| (client_id.as_u128() >> 80) as i64)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
-    use uuid::{NoContext, Timestamp};
+    use uuid::{NoContext, Timestamp, Uuid};
 
     use super::*;
     use crate::message::{ChannelId, Kind, Username};

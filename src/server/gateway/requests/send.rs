@@ -71,11 +71,8 @@ impl Gateway {
     }
 }
 
-/// How long ago a version 7 client_id was made, by its own timestamp (RFC 9562 §5.7); other versions have none.
+/// How long ago a client_id was made, if it says so.
 fn age(client_id: Uuid) -> Option<Duration> {
-    if client_id.get_version_num() != 7 {
-        return None;
-    }
-    let made = (client_id.as_u128() >> 80) as i64;
-    u64::try_from(Millis::now().0 - made).ok().map(Duration::from_millis)
+    let made = Millis::of_uuid(client_id)?;
+    u64::try_from(Millis::now().0 - made.0).ok().map(Duration::from_millis)
 }
