@@ -14,6 +14,7 @@ pub mod queue_stats;
 pub mod serve;
 pub mod shell;
 mod signals;
+pub mod simulate;
 pub mod token;
 pub mod user;
 pub mod worker;

@@ -1,0 +1,160 @@
+//! What a run has measured: the one structure between those who measure and those who report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// The longest latency that is told apart: ten minutes.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The way of a message and of a person, in the order in which they are met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// From the first byte of the TCP handshake to the welcome.
+    Connect,
+    /// From the moment a send was scheduled to the server's `accepted`; so for all that follow.
+    Accepted,
+    Persisted,
+    /// … until another member has the message.
+    SendToReceive,
+    /// … until the sender is told that all members have it.
+    Delivered,
+    /// … until the sender is told that all members have read it.
+    Read,
+    Search,
+    History,
+}
+
+impl Stage {
+    pub const ALL: [Self; 8] = [
+        Self::Connect,
+        Self::Accepted,
+        Self::Persisted,
+        Self::SendToReceive,
+        Self::Delivered,
+        Self::Read,
+        Self::Search,
+        Self::History,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Accepted => "accepted",
+            Self::Persisted => "persisted",
+            Self::SendToReceive => "send_to_receive",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+            Self::Search => "search",
+            Self::History => "history",
+        }
+    }
+}
+
+/// The latencies of one stage, in microseconds, with three significant digits; and what failed, by kind (an error code
+/// of the protocol, `timeout`, `closed`, `refused`).
+#[derive(Debug, Clone)]
+pub struct Latencies {
+    pub micros: Histogram<u64>,
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Latencies {
+    /// Fails only if the bounds make no histogram, which these do.
+    pub fn new() -> Result<Self, hdrhistogram::CreationError> {
+        let micros = Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3)?;
+        Ok(Self { micros, errors: BTreeMap::new() })
+    }
+
+    /// What is longer than ten minutes counts as ten minutes.
+    pub fn record(&mut self, latency: Duration) {
+        self.micros.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
+    }
+}
+
+/// One second of the run.
+#[derive(Debug, Clone, Default)]
+pub struct Second {
+    /// Since the run began.
+    pub at: u64,
+    pub connected: u64,
+    pub sent: u64,
+    pub received: u64,
+    pub errors: u64,
+    /// By stage: samples and their p50 and p99 in microseconds.
+    pub stages: BTreeMap<Stage, (u64, u64, u64)>,
+    /// Of the server in this second, where it can be seen.
+    pub server: Option<Usage>,
+}
+
+/// What a process used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// User and system time.
+    pub cpu: Duration,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
+/// What the server used, where it can be seen: it is local, or exposes `/metrics`.
+#[derive(Debug, Clone, Default)]
+pub struct Server {
+    /// While messages were sent.
+    pub used: Usage,
+    /// Resident memory before the first connection, in bytes.
+    pub at_rest: u64,
+    /// Resident memory with all clients connected, before the first message.
+    pub connected: u64,
+}
+
+/// What became of the sends, as the oracle counts them, and the promises that it saw broken.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict {
+    pub attempts: u64,
+    pub acknowledged: u64,
+    pub ok: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub unexpected: u64,
+    pub recovered: u64,
+    /// The promise (`P1` … `P11`, `Wire`) and what was seen.
+    pub violations: Vec<(String, String)>,
+}
+
+/// A whole run.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The scenario's name, and what was asked for, for people: `clients`, `rate`, `duration`, …
+    pub scenario: String,
+    pub settings: BTreeMap<String, String>,
+    /// Unix milliseconds.
+    pub began_at: i64,
+    /// While messages were sent.
+    pub lasted: Duration,
+    pub was_interrupted: bool,
+    pub clients: u64,
+    pub stages: BTreeMap<Stage, Latencies>,
+    /// Messages received by others than their sender, and how many should have been.
+    pub received: u64,
+    pub expected: u64,
+    pub seconds: Vec<Second>,
+    pub server: Option<Server>,
+    /// Of the load tool's own processes together.
+    pub own: Usage,
+    /// `None` if the oracle did not look.
+    pub verdict: Option<Verdict>,
+}
+
+impl Measured {
+    /// Received ÷ expected; 1 if nothing was.
+    pub fn reach(&self) -> f64 {
+        if self.expected == 0 { 1.0 } else { self.received as f64 / self.expected as f64 }
+    }
+
+    /// Of the server's memory, those bytes that a connection takes.
+    pub fn bytes_per_connection(&self) -> Option<f64> {
+        let server = self.server.as_ref()?;
+        (self.clients > 0).then(|| server.connected.saturating_sub(server.at_rest) as f64 / self.clients as f64)
+    }
+}

@@ -1,0 +1,3 @@
+//! `aula simulate-clients`: a capacity probe that also proves the promises.
+
+pub mod measured;
