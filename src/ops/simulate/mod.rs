@@ -2,3 +2,4 @@
 
 pub mod engine;
 pub mod measured;
+pub mod report;
