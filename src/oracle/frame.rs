@@ -125,10 +125,10 @@ pub struct Gap {
     pub last_seq: Seq,
 }
 
-/// How one channel's resume ended; it has no `complete` where it was not resumed at all.
+/// How one channel's resume ended.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Resumed {
-    pub complete: Option<bool>,
+    pub complete: bool,
     #[serde(default)]
     pub last_seq: Seq,
 }

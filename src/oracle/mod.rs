@@ -2,22 +2,43 @@
 //!
 //! It knows nothing of the server but the names on the wire. Every rule here follows from the promises' text; where
 //! the protocol leaves the server a choice (when exactly a `resume` restarts a stream), each choice is accepted.
+//!
+//! Clients' frames ([`frame`]) go into a [`Recorder`], which gives a [`Record`]; [`check`] judges it. Its cost is linear
+//! in the record's length: a delivery is an entry's number, each entry is judged once, and what is sorted (the
+//! statuses of a channel, the sends of a user) is in order but for a merge already.
 
+mod agreement;
+mod channel_stream;
 pub mod frame;
+mod log;
+mod marks;
+mod members;
 mod merge;
+mod order;
 pub mod record;
 mod recorder;
+mod sends;
+mod sightings;
+mod stored;
+mod stream;
 mod symbols;
 mod verdict;
 
 pub use record::Record;
 pub use recorder::{Full, Recorder};
-pub use verdict::{Counts, MessageIds, Promise, Verdict, Violation};
-
-use verdict::Found;
+pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Verdict, Violation};
 
 /// What this record shows: what became of the messages, and the promises that were broken.
 pub fn check(record: &Record) -> Verdict {
-    let found = Found::new(record);
-    found.into_verdict(Counts::default())
+    let mut found = verdict::Found::default();
+    let sends = sends::Sends::of(record, &mut found);
+    let log = log::Log::of(record);
+    let sightings = sightings::Sightings::of(record);
+    let members = members::Members::of(record, &log);
+    let counts = agreement::check(record, &sends, &log, &sightings, &mut found);
+    stream::check(record, &log, &members, &mut found);
+    marks::check(record, &mut found);
+    stored::check(record, &mut found);
+    order::check(record, &sends, &log, &mut found);
+    found.into_verdict(counts)
 }

@@ -263,10 +263,10 @@ impl Recorder {
     }
 
     fn resume_reply(&mut self, reference: u64, channels: &BTreeMap<ChannelId, frame::Resumed>) -> ResumeReply {
-        // A channel may be answered with an error of its own: it is then not resumed.
-        let resumed = channels.iter().filter_map(|(id, reply)| {
-            let channel = self.channel(*id);
-            Some(Resumed { channel, complete: reply.complete?, last_seq: reply.last_seq })
+        let resumed = channels.iter().map(|(id, reply)| Resumed {
+            channel: self.channel(*id),
+            complete: reply.complete,
+            last_seq: reply.last_seq,
         });
         ResumeReply { reference, channels: resumed.collect() }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::record::{Entry, EntryNo, Record, SendNo};
+use super::record::{ChannelNo, Entry, EntryNo, Record, Send, SendNo};
 use crate::message::{ChannelId, Seq};
 
 /// Of each promise, at most this many violations are described; the rest is only counted.
@@ -154,35 +154,24 @@ impl Verdict {
 }
 
 /// Collects violations, of each promise a bounded number.
-pub(super) struct Found<'a> {
-    record: &'a Record,
+#[derive(Default)]
+pub(super) struct Found {
     by_promise: BTreeMap<Promise, (Vec<Violation>, u64)>,
 }
 
-impl<'a> Found<'a> {
-    pub(super) const fn new(record: &'a Record) -> Self {
-        Self { record, by_promise: BTreeMap::new() }
-    }
-
-    /// `detail` is only called where there is room to describe it.
-    pub(super) fn add(
+impl Found {
+    /// `describe` gives what was seen, and the messages that it is about; it is only called where there is room for it.
+    pub(super) fn add<const N: usize>(
         &mut self,
         promise: Promise,
-        messages: impl IntoIterator<Item = MessageIds>,
-        detail: impl FnOnce() -> String,
+        describe: impl FnOnce() -> (String, [MessageIds; N]),
     ) {
         let (described, count) = self.by_promise.entry(promise).or_default();
         *count += 1;
         if described.len() < DESCRIBED {
-            described.push(Violation { promise, detail: detail(), messages: messages.into_iter().collect() });
+            let (detail, messages) = describe();
+            described.push(Violation { promise, detail, messages: messages.to_vec() });
         }
-    }
-
-    /// An entry, for people.
-    pub(super) fn show(&self, entry: EntryNo) -> String {
-        let Entry { channel, sender, seq, id, kind, body, at, .. } = self.record.entry(entry);
-        let (channel, sender) = (self.record.channel(*channel), self.record.user(*sender));
-        format!("{seq} of {channel} ({kind:?} {id} of {sender} at {at}, body hash {:016x})", body.0)
     }
 
     pub(super) fn into_verdict(self, counts: Counts) -> Verdict {
@@ -204,5 +193,25 @@ impl Record {
     pub(super) fn ids_of_send(&self, send: SendNo, seq: Option<Seq>) -> MessageIds {
         let send = self.send(send);
         MessageIds { channel: self.channel(send.channel), seq, id: None, client_id: Some(send.client_id) }
+    }
+
+    pub(super) fn place(&self, channel: ChannelNo, seq: Seq) -> MessageIds {
+        MessageIds { channel: self.channel(channel), seq: Some(seq), id: None, client_id: None }
+    }
+
+    /// An entry, for people.
+    pub(super) fn show(&self, entry: EntryNo) -> String {
+        let Entry { channel, sender, seq, id, client_id, kind, body, at } = *self.entry(entry);
+        let (channel, sender) = (self.channel(channel), self.user(sender));
+        let client_id =
+            client_id.map_or_else(|| "no client_id".to_owned(), |client_id| format!("client_id {client_id}"));
+        let kind = format!("{kind:?}").to_lowercase();
+        format!("{seq} of {channel} ({kind} {id} of {sender} at {at}, {client_id}, body hash {:016x})", body.0)
+    }
+
+    /// What somebody tried to send, for people.
+    pub(super) fn show_send(&self, send: SendNo) -> String {
+        let Send { channel, sender, client_id, .. } = *self.send(send);
+        format!("{}'s message {client_id} to {}", self.user(sender), self.channel(channel))
     }
 }
