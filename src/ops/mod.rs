@@ -68,6 +68,7 @@ enum Command {
     User(user::Args),
     Token(token::Args),
     Config(config::Args),
+    SimulateClients(Box<simulate::Args>),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -82,6 +83,7 @@ impl Command {
             Self::User(args) => args.run(context),
             Self::Token(args) => args.run(context),
             Self::Config(args) => context.run_config(&args),
+            Self::SimulateClients(args) => args.run(context),
             Self::Completions(args) => args.run(context),
             Self::Man(args) => args.run(context),
         }

@@ -20,6 +20,12 @@ pub struct Packed(String);
 #[error("a histogram of another process can't be read: {0}")]
 pub struct Unreadable(String);
 
+impl Unreadable {
+    pub fn of(error: &impl std::fmt::Debug) -> Self {
+        Self(format!("{error:?}"))
+    }
+}
+
 impl Packed {
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let mut bytes = Vec::new();

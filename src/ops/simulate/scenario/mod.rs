@@ -221,6 +221,17 @@ impl Scenario {
         }
     }
 
+    /// Lets the clients take so long to connect.
+    pub fn set_ramp(&mut self, duration: Duration) {
+        match self.phases.first_mut() {
+            Some(phase) if phase.phase == PhaseKind::Ramp => phase.duration = duration,
+            _ => {
+                let ramp = Phase { phase: PhaseKind::Ramp, duration, rate: None, share: None, within: None };
+                self.phases.insert(0, ramp);
+            }
+        }
+    }
+
     /// How long messages are sent.
     pub fn duration(&self) -> Duration {
         self.loaded().iter().map(|phase| phase.duration).sum()
