@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use super::super::super::measured::{Latencies, Second, Server, Stage, Usage, Verdict};
 use super::super::fake;
 use super::*;
 
