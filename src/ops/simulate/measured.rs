@@ -76,7 +76,7 @@ impl Latencies {
 
     /// Of all kinds together.
     pub fn error_count(&self) -> u64 {
-        self.errors.values().sum()
+        self.errors.values().fold(0, |sum: u64, count| sum.saturating_add(*count))
     }
 }
 
@@ -178,6 +178,6 @@ impl Measured {
 
     /// Of all stages and kinds together.
     pub fn error_count(&self) -> u64 {
-        self.stages.values().map(Latencies::error_count).sum()
+        self.stages.values().map(Latencies::error_count).fold(0, u64::saturating_add)
     }
 }

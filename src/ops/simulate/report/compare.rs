@@ -5,7 +5,7 @@
 //! of batch means, on logarithms, as latencies vary by factors). A change counts only if it is larger than what both
 //! runs' seconds explain, and than what two runs of the same differ by on most machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -164,7 +164,7 @@ fn differences(now: &Measured, then: &Measured) -> Vec<(String, String, String)>
         settings
     };
     let (now, then) = (settings(now), settings(then));
-    let keys: std::collections::BTreeSet<_> = now.keys().chain(then.keys()).collect();
+    let keys: BTreeSet<_> = now.keys().chain(then.keys()).collect();
     let value = |of: &BTreeMap<String, String>, key: &str| of.get(key).map_or("-", String::as_str).to_owned();
     keys.into_iter()
         .filter(|key| now.get(*key) != then.get(*key))

@@ -83,7 +83,7 @@ fn described(run: &Measured) -> Markup {
     html! {
         time datetime=(Millis(run.began_at)) { (Millis(run.began_at)) }
         ", for " (lasted)
-        @for (name, value) in &run.settings { ", " (name) " " b { (value) } }
+        @for (name, value) in run.settings.iter().filter(|(name, _)| *name != "duration") { ", " (name) " " b { (value) } }
     }
 }
 
@@ -122,8 +122,8 @@ fn figures(run: &Measured) -> Markup {
             server.filter(|_| !run.lasted.is_zero()).map(|server| share_of_core(server.used.cpu.as_secs_f64())),
         ),
         ("server’s memory", server.map(|server| Unit::Bytes.show(server.used.resident as f64))),
-        ("a connection", run.bytes_per_connection().map(|bytes| Unit::Bytes.show(bytes))),
-        ("load tool’s CPU a message", run.own_cpu_per_received().map(|micros| Unit::Microseconds.show(micros))),
+        ("memory a connection", run.bytes_per_connection().map(|bytes| Unit::Bytes.show(bytes))),
+        ("tool’s CPU a message", run.own_cpu_per_received().map(|micros| Unit::Microseconds.show(micros))),
     ];
     html! {
         dl.figures {

@@ -119,12 +119,15 @@ impl Drop for Live {
 
 fn picture(bar: &ProgressBar, progress: &Progress) {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let text = format!("{} {}\n{}", times(progress), printable(&progress.phase), figures(progress));
+    // A handle of the same bar: taken in this way the text waits for the picture below, where `set_message` would draw
+    // one of its own.
+    drop(bar.clone().with_message(text));
     // Without an estimate the bar stays empty. A run that takes longer than planned has a full one.
     bar.update(|state| {
         state.set_len(progress.planned.map_or(1, millis).max(1));
         state.set_pos(progress.planned.map_or(0, |planned| millis(planned.min(progress.elapsed))));
     });
-    bar.set_message(format!("{} {}\n{}", times(progress), printable(&progress.phase), figures(progress)));
 }
 
 fn line(progress: &Progress) -> String {

@@ -12,6 +12,9 @@ use crate::ops::output::printable;
 /// More violations than this help nobody on a terminal: the reports have all.
 const VIOLATIONS_SHOWN: usize = 20;
 
+/// The terminal's width that everything fits in, but for texts that are longer by themselves.
+const COLUMNS: usize = 80;
+
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
@@ -43,15 +46,40 @@ impl Painter {
 
 fn head(run: &Measured, painter: Painter) -> String {
     let Measured { scenario, settings, lasted, .. } = run;
-    let mut line = format!("{} for {}", printable(scenario), Unit::Microseconds.show(lasted.as_secs_f64() * 1e6));
-    for (name, value) in settings.iter().filter(|(name, _)| *name != "duration" && *name != "scenario") {
-        line.push_str(&format!(", {} {}", printable(name), printable(value)));
-    }
+    let mut parts =
+        vec![format!("{} for {}", printable(scenario), Unit::Microseconds.show(lasted.as_secs_f64() * 1e6))];
+    // What was asked for; how long it took in the end is said already.
+    let asked = settings.iter().filter(|(name, _)| *name != "duration" && *name != "scenario");
+    parts.extend(asked.map(|(name, value)| format!("{} {}", printable(name), printable(value))));
+    let mut text = wrapped(&parts);
     if run.was_interrupted {
-        line.push_str(&format!(" ({})", painter.paint("interrupted", DOUBTFUL)));
+        text.push_str(&format!("{}: the rest of the run is missing\n", painter.paint("interrupted", DOUBTFUL)));
     }
-    line.push('\n');
-    line
+    text
+}
+
+/// `parts` with commas between them, on as many lines as they need.
+fn wrapped(parts: &[String]) -> String {
+    let mut text = String::new();
+    let mut column = 0;
+    for (index, part) in parts.iter().enumerate() {
+        let part = if index + 1 < parts.len() { format!("{part},") } else { part.clone() };
+        let width = part.chars().count();
+        match column {
+            0 => column = width,
+            before if before + 1 + width > COLUMNS => {
+                text.push('\n');
+                column = width;
+            }
+            before => {
+                text.push(' ');
+                column = before + 1 + width;
+            }
+        }
+        text.push_str(&part);
+    }
+    text.push('\n');
+    text
 }
 
 /// A row for each stage that has anything.
@@ -101,9 +129,7 @@ fn summary(run: &Measured, painter: Painter) -> String {
         let count = |value: &u64| Unit::Count.show(*value as f64);
         lines.push(("reach", format!("{share}: {} of {} messages received", count(received), count(expected))));
     }
-    if let Some(figures) = server(run) {
-        lines.push(("server", figures));
-    }
+    lines.extend(server(run).into_iter().map(|line| ("server", line)));
     lines.push(("load tool", own(run)));
     match &run.verdict {
         Some(verdict) => lines.extend(promises(verdict, painter).into_iter().map(|line| ("promises", line))),
@@ -120,21 +146,21 @@ fn summary(run: &Measured, painter: Painter) -> String {
     text
 }
 
-/// What the server used, where that can be seen.
-fn server(run: &Measured) -> Option<String> {
-    let used = run.server.as_ref()?.used;
-    let mut figures = Vec::new();
+/// What the server used, where that can be seen: CPU, then memory.
+fn server(run: &Measured) -> Vec<String> {
+    let Some(used) = run.server.as_ref().map(|server| server.used) else { return Vec::new() };
+    let mut cpu = Vec::new();
     if let Some(micros) = run.cpu_per_delivery() {
-        figures.push(format!("{} CPU a delivery", Unit::Microseconds.show(micros)));
+        cpu.push(format!("{} CPU a delivery", Unit::Microseconds.show(micros)));
     }
     if !run.lasted.is_zero() {
-        figures.push(format!("{:.0}% of a core", 100.0 * used.cpu.as_secs_f64() / run.lasted.as_secs_f64()));
+        cpu.push(format!("{:.0}% of a core", 100.0 * used.cpu.as_secs_f64() / run.lasted.as_secs_f64()));
     }
-    figures.push(format!("{} resident", Unit::Bytes.show(used.resident as f64)));
+    let mut memory = vec![format!("{} resident", Unit::Bytes.show(used.resident as f64))];
     if let Some(bytes) = run.bytes_per_connection() {
-        figures.push(format!("{} a connection", Unit::Bytes.show(bytes)));
+        memory.push(format!("{} a connection", Unit::Bytes.show(bytes)));
     }
-    Some(figures.join(", "))
+    [cpu, memory].iter().filter(|figures| !figures.is_empty()).map(|figures| figures.join(", ")).collect()
 }
 
 fn own(run: &Measured) -> String {

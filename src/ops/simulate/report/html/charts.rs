@@ -1,5 +1,7 @@
 //! Which charts a page has: percentile curves, and what happened second by second.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::super::super::measured::{Latencies, Measured, Second, Stage};
@@ -41,23 +43,38 @@ pub fn percentiles(run: &Measured, earlier: Option<&Measured>) -> Markup {
     let x = Scale::nines(samples.map(|latencies| latencies.micros.len()).max().unwrap_or(0));
     let (lowest, highest) = values().fold((f64::MAX, 1.0), |(low, high), value| (value.min(low), value.max(high)));
     let y = Scale::log(lowest.max(1.0), highest, micros);
-    Plot { title: "Latency by percentile", size: WIDE, x, y, lines: all, columns: Vec::new() }.draw()
+    let stages = [Some(run), earlier].into_iter().flatten().flat_map(|run| run.stages.keys().copied());
+    html! {
+        (legend(stages))
+        .wide { (Plot { title: "Latency by percentile", size: WIDE, x, y, lines: all, columns: Vec::new() }.draw()) }
+    }
+}
+
+fn legend(stages: impl Iterator<Item = Stage>) -> Markup {
+    let stages: BTreeSet<_> = stages.collect();
+    html! { p.legend { @for stage in stages { span { span.swatch.(class(stage)) {} (stage.name()) } } } }
 }
 
 fn percentile_line(stage: Stage, latencies: &Latencies, is_earlier: bool) -> Line {
     let histogram = &latencies.micros;
     // The highest of n samples stands where 1 of n is left, not at infinity.
     let last = 1.0 - 1.0 / histogram.len().max(2) as f64;
-    let points = curve(histogram).into_iter().map(|(quantile, micros)| (quantile.min(last), micros as f64)).collect();
     let when = if is_earlier { " then" } else { "" };
     let told = |name: &str, value: f64| format!("{} {name}{when}: {}", stage.name(), micros(value));
-    let named = NAMED_QUANTILES.into_iter().filter(|(quantile, _)| *quantile < last).map(|(quantile, name)| {
-        let value = histogram.value_at_quantile(quantile) as f64;
-        (quantile, value, told(name, value))
-    });
-    let highest = histogram.max() as f64;
-    let dots = named.chain([(last, highest, told("max", highest))]).collect();
-    Line { class: class(stage), points, dots: if is_earlier { Vec::new() } else { dots }, is_earlier }
+    let named = NAMED_QUANTILES.into_iter().filter(|(quantile, _)| *quantile < last);
+    let mut dots: Vec<_> = named
+        .map(|(quantile, name)| (quantile, name, histogram.value_at_quantile(quantile)))
+        .chain([(last, "max", histogram.max())])
+        .map(|(quantile, name, value)| (quantile, value as f64, told(name, value as f64)))
+        .collect();
+    let mut points: Vec<_> = curve(histogram).into_iter().map(|(at, micros)| (at.min(last), micros as f64)).collect();
+    // The line leads through its dots.
+    points.extend(dots.iter().map(|(quantile, value, _)| (*quantile, *value)));
+    points.sort_by(|(a, left), (b, right)| a.total_cmp(b).then(left.total_cmp(right)));
+    if is_earlier {
+        dots.clear();
+    }
+    Line { class: class(stage), points, dots, is_earlier }
 }
 
 /// Some seconds drawn as one.
@@ -147,15 +164,23 @@ fn p99(spans: &[Span<'_>]) -> Markup {
         let rows = values.map(|(stage, value)| format!("\n{} {}", stage.name(), micros(value)));
         format!("{}{}", clock(span.from as u64), rows.collect::<String>())
     };
-    Plot {
+    let plot = Plot {
         title: "p99 of each stage over time",
         size: WIDE,
         x: time(spans),
         y: Scale::log(lowest, values().fold(1.0, f64::max), micros),
         columns: spans.iter().map(|span| (span.from, span.to, told(span))).collect(),
         lines,
+    };
+    html! {
+        (legend(sampled(spans)))
+        .wide { (plot.draw()) }
     }
-    .draw()
+}
+
+/// The stages that have samples anywhere.
+fn sampled<'a>(spans: &'a [Span<'a>]) -> impl Iterator<Item = Stage> + 'a {
+    spans.iter().flat_map(|span| span.seconds).flat_map(|second| second.stages.keys().copied())
 }
 
 /// A chart of one figure.

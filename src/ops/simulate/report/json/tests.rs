@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use super::super::super::measured::{Latencies, Second, Server, Stage, Usage, Verdict};
 use super::super::fake;
 use super::*;
 
@@ -86,8 +89,7 @@ prop_compose! {
         for (value, count) in samples {
             latencies.micros.saturating_record_n(value, count);
         }
-        // Their sum is told, too.
-        latencies.errors = errors.into_iter().map(|(kind, count)| (kind, count >> 8)).collect();
+        latencies.errors = errors;
         latencies
     }
 }
