@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use super::Told;
 use super::report;
 use super::scenario::{self, BUILT_IN, Scenario};
-use crate::ops::exit::{Advise as _, Exit};
 use crate::ops::arguments;
+use crate::ops::exit::{Advise as _, Exit};
 
 const EXAMPLES: &str = "\
 Examples:

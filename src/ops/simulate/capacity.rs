@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Prober;
 use super::arguments::{Scale, Wanted};
 use super::conduct::Outcome;
-use super::report::Reporter;
+use super::report::{Judged, Reporter};
 use crate::ops::Exit;
 
 /// Runs, at most: the first ones double, the others halve what is between.
@@ -31,7 +31,7 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
             break;
         }
         let judged = reporter.judge(&measured);
-        let missed = judged.iter().filter(|judged| !judged.met).map(ToString::to_string).collect::<Vec<_>>();
+        let missed: Vec<_> = judged.iter().filter(|judged| !judged.met).map(describe).collect();
         let is_broken = measured.verdict.as_ref().is_some_and(|verdict| !verdict.violations.is_empty());
         let word = match (is_broken, missed.is_empty()) {
             (true, _) => "a promise was broken".to_owned(),
@@ -55,6 +55,10 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
         None => format!("no {} met all thresholds", scale.name()),
     })?;
     Ok(if found.largest.is_some() { Exit::Done } else { Exit::Threshold })
+}
+
+fn describe(judged: &Judged) -> String {
+    format!("{}: {}", judged.threshold, judged.actual_text())
 }
 
 #[derive(Serialize)]

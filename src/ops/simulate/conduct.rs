@@ -139,11 +139,12 @@ impl Conductor<'_> {
         self.step("finishing", Order::Finish)?;
         self.finish()?;
 
-        let server = at_rest.zip(connected).zip(server_before.zip(server_after)).map(|((rest, connected), (from, to))| {
-            let cpu = to.cpu.saturating_sub(from.cpu);
-            let used = Usage { cpu, resident: to.resident };
-            Server { used, at_rest: rest.resident, connected: connected.resident }
-        });
+        let server =
+            at_rest.zip(connected).zip(server_before.zip(server_after)).map(|((rest, connected), (from, to))| {
+                let cpu = to.cpu.saturating_sub(from.cpu);
+                let used = Usage { cpu, resident: to.resident };
+                Server { used, at_rest: rest.resident, connected: connected.resident }
+            });
         let own = Usage { cpu: own_after.cpu.saturating_sub(own_before.cpu), resident: own_after.resident };
         self.conclude(began_at, clients, lasted, server, own)
     }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -227,7 +227,7 @@ pub fn serve(job: &Path, first: u32, last: u32) -> anyhow::Result<()> {
 }
 
 /// The record, for `aula verify-history` or another process.
-pub fn write_record(path: &PathBuf, record: &Record) -> anyhow::Result<()> {
+pub fn write_record(path: &Path, record: &Record) -> anyhow::Result<()> {
     let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
     let mut file = BufWriter::new(file);
     record.write(&mut file).and_then(|()| file.flush()).with_context(|| format!("can't write {}", path.display()))

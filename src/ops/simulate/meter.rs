@@ -152,8 +152,7 @@ impl Meter {
 
     /// The stages, in their order.
     pub fn pack(&self) -> Vec<PackedStage> {
-        let pack =
-            |stage: &Latencies| PackedStage { micros: Packed::of(&stage.micros), errors: stage.errors.clone() };
+        let pack = |stage: &Latencies| PackedStage { micros: Packed::of(&stage.micros), errors: stage.errors.clone() };
         self.whole.iter().map(pack).collect()
     }
 }

@@ -41,7 +41,7 @@ use anyhow::bail;
 use uuid::Uuid;
 
 pub use arguments::Args;
-use arguments::{Scale, Wanted};
+use arguments::Wanted;
 use conduct::{Outcome, Run};
 use hands::Job;
 use interrupt::Interrupt;

@@ -64,7 +64,10 @@ pub fn given(path: &Path) -> anyhow::Result<Vec<Account>> {
         .map(|(index, line)| {
             let token = line.trim();
             let name = subject(token).with_context(|| format!("{}:{} is no access token", path.display(), index + 1));
-            Ok(Account { name: name.hint("a line each, as `aula token mint NAME` prints them")?, token: token.to_owned() })
+            Ok(Account {
+                name: name.hint("a line each, as `aula token mint NAME` prints them")?,
+                token: token.to_owned(),
+            })
         })
         .collect();
     let accounts = accounts.exit(Exit::Usage)?;

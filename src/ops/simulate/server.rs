@@ -191,7 +191,10 @@ mod tests {
     fn a_server_is_named_by_its_url() {
         for url in ["http://127.0.0.1:8080", "127.0.0.1:8080", "ws://127.0.0.1:8080/ws", "http://127.0.0.1:8080/"] {
             let target = target(url, false).unwrap();
-            assert_eq!((target.address.to_string(), target.host), ("127.0.0.1:8080".to_owned(), "127.0.0.1:8080".to_owned()));
+            assert_eq!(
+                (target.address.to_string(), target.host),
+                ("127.0.0.1:8080".to_owned(), "127.0.0.1:8080".to_owned())
+            );
         }
         assert_eq!(target("http://127.0.0.1", false).unwrap().address.port(), 80);
         for bad in ["https://127.0.0.1:1", "ftp://127.0.0.1:1", "http://127.0.0.1:1/api", "http://192.0.2.1:80"] {

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::person::{Standing, What};
 use super::{Act, Ask, Crowd, Report, Timer};
 use crate::message::ChannelId;
-use crate::oracle::frame::{Resumed, Sent, Welcome};
 use crate::ops::simulate::engine::{ClientNo, Data, Ended, Net, Upgrade};
 use crate::ops::simulate::measured::Stage;
+use crate::oracle::frame::{Resumed, Sent, Welcome};
 use crate::wire::{SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 
 /// How long a welcome is waited for.
@@ -91,6 +91,7 @@ impl Crowd {
         }
         for pending in &mut person.pending {
             pending.is_under_way = false;
+            pending.is_unheard = pending.is_accepted;
         }
         for room in &mut person.rooms {
             room.is_behind = false;

@@ -9,8 +9,8 @@ const WORD: usize = 1 + 6 + 6;
 
 /// What fills a text up.
 const WORDS: [&str; 24] = [
-    "tomato", "quince", "basil", "bean", "onion", "carrot", "fennel", "thyme", "apple", "plum", "rake", "spade", "seed",
-    "water", "shade", "light", "frost", "april", "bed", "row", "fence", "gate", "bench", "well",
+    "tomato", "quince", "basil", "bean", "onion", "carrot", "fennel", "thyme", "apple", "plum", "rake", "spade",
+    "seed", "water", "shade", "light", "frost", "april", "bed", "row", "fence", "gate", "bench", "well",
 ];
 
 /// Fillings of any length begin somewhere in it.

@@ -75,13 +75,15 @@ impl Crowd {
         let Some((client, channel)) = self.somebody() else { return };
         let scenario = &self.plan.settings.scenario;
         let (per_message, think) = (scenario.per_message, scenario.think);
-        if self.rng.chance(per_message.typing.min(1.0)) && self.people[client as usize].is_here() {
+        let longest = (think.max - think.min).as_nanos() as u64;
+        let typed_at = scheduled + think.min.as_nanos() as u64 + self.rng.below(longest.max(1));
+        // What would be written after the end is written at once: as much is sent as was asked for.
+        let is_in_time = typed_at < self.load.began + self.plan.duration().as_nanos() as u64;
+        if is_in_time && self.rng.chance(per_message.typing.min(1.0)) {
             if let Some(id) = self.ids[channel as usize] {
                 self.say(net, client, &Ask::Typing { channel: id });
             }
-            let longest = (think.max - think.min).as_nanos() as u64;
-            let typing = think.min.as_nanos() as u64 + self.rng.below(longest.max(1));
-            net.set_timer(scheduled + typing, Timer::Typed(client, channel));
+            net.set_timer(typed_at, Timer::Typed(client, channel, typed_at));
         } else {
             self.write(net, client, channel, scheduled, at);
         }
@@ -106,9 +108,9 @@ impl Crowd {
         Some((client, channel))
     }
 
-    pub(super) fn typed(&mut self, net: &mut Net<Timer>, client: ClientNo, channel: u32, at: u64) {
+    pub(super) fn typed(&mut self, net: &mut Net<Timer>, client: ClientNo, channel: u32, scheduled: u64, at: u64) {
         if self.act == Act::Running {
-            self.write(net, client, channel, at, at);
+            self.write(net, client, channel, scheduled, at);
         }
     }
 

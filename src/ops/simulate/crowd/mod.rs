@@ -72,8 +72,8 @@ pub enum Timer {
     Welcomed(ClientNo, u64),
     /// The next message is to be written.
     Write,
-    /// Somebody has typed long enough.
-    Typed(ClientNo, u32),
+    /// Somebody has typed long enough, in this channel, at this time.
+    Typed(ClientNo, u32, u64),
     TryAgain(ClientNo),
     Deliver(ClientNo),
     Read(ClientNo),
@@ -392,7 +392,7 @@ impl Script for Crowd {
             Timer::Dial(client) => self.dial(net, client, at),
             Timer::Welcomed(client, dialled_at) => self.give_up_dialling(net, client, dialled_at, at),
             Timer::Write => self.write_what_is_due(net, at),
-            Timer::Typed(client, channel) => self.typed(net, client, channel, at),
+            Timer::Typed(client, channel, scheduled) => self.typed(net, client, channel, scheduled, at),
             Timer::TryAgain(client) => {
                 self.people[client as usize].will_try_again = false;
                 self.send_pending(net, client, at);

@@ -80,6 +80,8 @@ pub(super) struct Pending {
     /// When it was tried last, or is to be tried again.
     pub at: u64,
     pub is_accepted: bool,
+    /// It was accepted on a connection that is no more: whether it was stored was said there, if at all.
+    pub is_unheard: bool,
     /// An attempt waits for its answer on this connection.
     pub is_under_way: bool,
     /// The others' deliveries were added to what is expected.

@@ -72,22 +72,32 @@ impl Crowd {
 
     pub(super) fn say_delivered(&mut self, net: &mut Net<Timer>, client: ClientNo) {
         self.people[client as usize].will_say_delivered = false;
-        self.say_marks(net, client, |room| {
-            let is_news = room.seq > room.delivered;
-            room.delivered = room.seq;
-            is_news
-        }, |channel, seq| Ask::Delivered { channel, seq });
+        self.say_marks(
+            net,
+            client,
+            |room| {
+                let is_news = room.seq > room.delivered;
+                room.delivered = room.seq;
+                is_news
+            },
+            |channel, seq| Ask::Delivered { channel, seq },
+        );
     }
 
     pub(super) fn say_read(&mut self, net: &mut Net<Timer>, client: ClientNo) {
         self.people[client as usize].will_say_read = false;
-        self.say_marks(net, client, |room| {
-            let is_news = room.seq > room.read;
-            room.read = room.seq;
-            // What is read is also delivered.
-            room.delivered = room.seq;
-            is_news
-        }, |channel, seq| Ask::Read { channel, seq });
+        self.say_marks(
+            net,
+            client,
+            |room| {
+                let is_news = room.seq > room.read;
+                room.read = room.seq;
+                // What is read is also delivered.
+                room.delivered = room.seq;
+                is_news
+            },
+            |channel, seq| Ask::Read { channel, seq },
+        );
     }
 
     fn say_marks(

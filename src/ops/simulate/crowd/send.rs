@@ -40,6 +40,7 @@ impl Crowd {
             attempts: 0,
             at,
             is_accepted: false,
+            is_unheard: false,
             is_under_way: false,
             is_counted: false,
         });
@@ -61,6 +62,7 @@ impl Crowd {
         pending.at = at;
         pending.reference = reference;
         pending.is_under_way = true;
+        pending.is_unheard = false;
         let client_id = pending.client_id;
         if let (Some(recorder), Some(connection)) = (&mut self.recorder, person.connection) {
             let body = (&*pending.body).into();
@@ -88,7 +90,7 @@ impl Crowd {
         let mut next = None;
         for index in 0..self.people[client as usize].pending.len() {
             let pending = &self.people[client as usize].pending[index];
-            if pending.is_accepted || pending.is_under_way {
+            if pending.is_under_way || (pending.is_accepted && !pending.is_unheard) {
                 continue;
             }
             if pending.at <= at {

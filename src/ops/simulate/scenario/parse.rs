@@ -66,9 +66,8 @@ fn nearest(word: &str, known: &[&str]) -> String {
 }
 
 fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
-    let wrong = |key: &str, message: &str| {
-        Err(ScenarioError::Invalid { key: key.to_owned(), message: message.to_owned() })
-    };
+    let wrong =
+        |key: &str, message: &str| Err(ScenarioError::Invalid { key: key.to_owned(), message: message.to_owned() });
     if scenario.clients == 0 || scenario.clients > 1_000_000 {
         return wrong("clients", "a number from 1 to 1000000 is expected");
     }
@@ -193,10 +192,11 @@ pub(super) mod duration {
 pub(super) mod optional_duration {
     use std::time::Duration;
 
-    use serde::{Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        super::duration::deserialize(deserializer).map(Some)
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| crate::ops::arguments::duration(&text).map_err(D::Error::custom)).transpose()
     }
 
     pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,7 @@
 use super::*;
 
-const SMALL: &str = "about: two\nclients: 2\nrate: 1\nchannels: [{shape: direct}]\nphases: [{phase: hold, duration: 2s}]\n";
+const SMALL: &str =
+    "about: two\nclients: 2\nrate: 1\nchannels: [{shape: direct}]\nphases: [{phase: hold, duration: 2s}]\n";
 
 fn error(text: &str) -> String {
     read(text).unwrap_err().to_string()
