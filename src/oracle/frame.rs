@@ -74,6 +74,13 @@ pub struct Message<'a> {
     pub at: Millis,
 }
 
+impl<'a> Message<'a> {
+    /// Errors: what is wrong with it, for people.
+    pub fn from_value(message: &'a Value) -> Result<Self, String> {
+        Parsed(message).read()
+    }
+}
+
 fn text() -> Kind {
     Kind::Text
 }
@@ -240,8 +247,8 @@ impl<'a> Source<'a> for Parsed<'a> {
 }
 
 /// How our server begins a `message`: nearly all frames are one, and the look for the op can be spared.
-const JSON_MESSAGE: &[u8] = b"{\"op\":\"message\",";
-const MSGPACK_MESSAGE: &[u8] = b"\xa2op\xa7message";
+pub(super) const JSON_MESSAGE: &[u8] = b"{\"op\":\"message\",";
+pub(super) const MSGPACK_MESSAGE: &[u8] = b"\xa2op\xa7message";
 
 impl<'a> Received<'a> {
     /// A text frame. Errors: what is wrong with it, for people.

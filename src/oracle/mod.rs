@@ -8,22 +8,38 @@
 //! statuses of a channel, the sends of a user) is in order but for a merge already.
 
 mod agreement;
+#[cfg(test)]
+mod breakages;
 mod channel_stream;
+#[cfg(test)]
+mod cost;
+pub mod file;
 pub mod frame;
+#[cfg(test)]
+mod frame_tests;
 mod log;
 mod marks;
 mod members;
 mod merge;
 mod order;
+#[cfg(test)]
+mod places;
 pub mod record;
 mod recorder;
+#[cfg(test)]
+mod selftest;
 mod sends;
 mod sightings;
 mod stored;
 mod stream;
 mod symbols;
+#[cfg(test)]
+mod synth;
+#[cfg(test)]
+pub(crate) mod testing;
 mod verdict;
 
+pub use file::ReadError;
 pub use record::Record;
 pub use recorder::{Full, Recorder};
 pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Verdict, Violation};

@@ -3,25 +3,26 @@
 //! Made for tens of millions of deliveries: people, channels, messages and log entries are kept once, in tables, and
 //! named by their place there; an event takes 24 bytes, and of a body a hash is left.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::{ChannelId, Kind, Millis, Seq};
 use crate::wire::ErrorCode;
 
 /// A user, by its place in [`Record::users`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UserNo(pub u32);
 
 /// A channel, by its place in [`Record::channels`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChannelNo(pub u32);
 
 /// A message as its sender names it, by its place in [`Record::sends`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SendNo(pub u32);
 
 /// An entry of a log as somebody saw it, by its place in [`Record::entries`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryNo(pub u32);
 
 /// A connection, by its place in [`Record::connections`].
@@ -32,7 +33,7 @@ pub struct ConnectionNo(pub u32);
 pub const NO_REFERENCE: u64 = u64::MAX;
 
 /// What is left of a body: equal for equal texts, on every machine and in every version (XXH3, 64 bits).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Body(pub u64);
 
 impl Body {
@@ -185,8 +186,7 @@ pub enum Seen {
     Malformed(Box<Malformed>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     Delivered,
     Read,

@@ -186,7 +186,8 @@ fn check_head(record: &Record, connection: &Connection, head: &Head, found: &mut
         });
     }
     let first = last_seq.saturating_add(1).saturating_sub(head.messages.len() as u64);
-    let wrong = head.messages.iter().zip(first..).find(|(entry, expected)| record.entry(**entry).seq != *expected);
+    let expected = (0..).map(|index| first.saturating_add(index));
+    let wrong = head.messages.iter().zip(expected).find(|(entry, expected)| record.entry(**entry).seq != *expected);
     if let Some((entry, expected)) = wrong {
         found.add(Promise::P5, || {
             let detail = format!("{}: {} where {expected} was next", who(), record.show(*entry));
