@@ -23,6 +23,7 @@ mod protocol_page;
 mod raw;
 mod rng;
 mod server;
+mod simulate;
 mod smoke;
 mod swarm;
 mod wire;

@@ -50,8 +50,7 @@ impl Series {
         }
         let connected = self.connected();
         self.errors += tick.errors;
-        // A tick tells of the second that has just ended.
-        let at = tick.second.saturating_sub(1);
+        let at = tick.second;
         let second = self.seconds.entry(at).or_insert_with(|| Second { at, ..Second::default() });
         second.connected = connected;
         second.sent += tick.sent;
@@ -129,7 +128,7 @@ mod tests {
             meter.record(Stage::Accepted, 0, latency);
             meter.expected = 3;
             meter.received = u64::from(part) * 6;
-            series.add(part, &meter.tick(1, 0)).unwrap();
+            series.add(part, &meter.tick(0, 0)).unwrap();
         }
         let second = series.last().unwrap();
         assert_eq!((second.at, second.connected, second.received), (0, 10, 6));

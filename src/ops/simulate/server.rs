@@ -122,7 +122,7 @@ fn ready(child: &mut Child) -> anyhow::Result<SocketAddr> {
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             // Later lines are read so that the server is never held up, and nobody wants them.
-            let (Ok(line), ..) = (line,) else { return };
+            let Ok(line) = line else { return };
             drop(sender.try_send(line));
         }
     });

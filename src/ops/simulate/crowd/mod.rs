@@ -82,6 +82,7 @@ pub enum Timer {
     Storm(usize),
     Create,
     Check,
+    Settle,
     Second,
 }
 
@@ -116,7 +117,6 @@ pub struct Crowd {
     act: Act,
     /// When the first order came.
     began: u64,
-    ticks: u64,
     people: Vec<Person>,
     /// How many were welcomed at least once.
     arrived: u32,
@@ -173,7 +173,6 @@ impl Crowd {
             reports,
             act: Act::Waiting,
             began: 0,
-            ticks: 0,
             people,
             arrived: 0,
             ids: vec![None; plan.channels.len()],
@@ -231,7 +230,7 @@ impl Crowd {
             Order::Go { at } => self.begin(net, at),
             Order::Settle => {
                 self.act = Act::Settling;
-                self.tick(net, at);
+                self.settle(net, at);
             }
             Order::Check => self.begin_checks(net, at),
             Order::Leave => self.leave_all(net, at),
@@ -239,20 +238,22 @@ impl Crowd {
         }
     }
 
-    /// Tells how things stand; the more often the sooner somebody waits for it.
-    fn tick(&mut self, net: &mut Net<Timer>, at: u64) {
+    /// Tells how things stand.
+    fn tick(&mut self, at: u64) {
         let pending = self.people.iter().map(|person| person.pending.len() as u64).sum();
-        let second = at.saturating_sub(self.began) / SECOND;
-        self.ticks += 1;
+        // At the end of a second, or a little later, it is that second which is told of.
+        let second = at.saturating_sub(self.began + SECOND / 10) / SECOND;
         let tick = self.meter.tick(second, pending);
         self.report(Report::Tick(tick));
-        let next = match self.act {
-            Act::Over => return,
-            Act::Settling => at + SECOND / 5,
-            // At the seconds of the run, however late this one was.
-            _ => self.began + (second + 1) * SECOND,
-        };
-        net.set_timer(next, Timer::Second);
+    }
+
+    /// Somebody waits for the end of what is under way: told more often than once a second.
+    fn settle(&mut self, net: &mut Net<Timer>, at: u64) {
+        if self.act == Act::Settling {
+            self.repeat_what_is_not_stored(net, at);
+            self.tick(at);
+            net.set_timer(at + SECOND / 5, Timer::Settle);
+        }
     }
 
     /// Asks something for this client; nothing is sent where it has no connection.
@@ -282,7 +283,6 @@ impl Crowd {
 
     fn finish(&mut self, net: &mut Net<Timer>, at: u64) {
         self.act = Act::Over;
-        self.tick(net, at);
         for client in 0..self.people.len() as u32 {
             if self.people[client as usize].is_here() {
                 net.close(client);
@@ -292,12 +292,11 @@ impl Crowd {
             }
         }
         self.count_unanswered();
-        let overflowed = self.recorder.as_ref().filter(|recorder| recorder.is_full()).map(|_| 1);
-        let record = self.recorder.take().map(Recorder::into_record);
-        let (record, overflowed) = match record {
+        self.tick(at);
+        let (record, overflowed) = match self.recorder.take().map(Recorder::into_record) {
             Some(Ok(record)) => (Some(record), None),
             Some(Err(full)) => (None, Some(full.max_events)),
-            None => (None, overflowed),
+            None => (None, None),
         };
         let part = Part {
             stages: self.meter.pack(),
@@ -314,14 +313,13 @@ impl Crowd {
 
     /// What never came to an end.
     fn count_unanswered(&mut self) {
-        let unaccepted = self.people.iter().flat_map(|person| &person.pending).filter(|pending| !pending.is_accepted);
-        let (unsent, unanswered): (Vec<_>, Vec<_>) = unaccepted.partition(|pending| pending.attempts == 0);
-        let (unsent, unanswered) = (unsent.len() as u64, unanswered.len() as u64);
-        let accepted = self.people.iter().flat_map(|person| &person.pending).filter(|pending| pending.is_accepted);
-        let unstored = accepted.count() as u64;
-        self.meter.errors(Stage::Accepted, "not_sent", unsent);
-        self.meter.errors(Stage::Accepted, "no_answer", unanswered);
-        self.meter.errors(Stage::Persisted, "no_answer", unstored);
+        for pending in self.people.iter().flat_map(|person| &person.pending) {
+            match (pending.is_accepted, pending.attempts) {
+                (true, _) => self.meter.error(Stage::Persisted, "no_answer"),
+                (false, 0) => self.meter.error(Stage::Accepted, "not_sent"),
+                (false, _) => self.meter.error(Stage::Accepted, "no_answer"),
+            }
+        }
     }
 }
 
@@ -403,11 +401,12 @@ impl Script for Crowd {
             Timer::Storm(span) => self.storm(net, span, at),
             Timer::Create => self.create(net, at),
             Timer::Check => self.check(net, at),
+            Timer::Settle => self.settle(net, at),
             Timer::Second => {
-                if self.act == Act::Settling {
-                    self.repeat_what_is_not_stored(net, at);
-                }
-                self.tick(net, at);
+                self.tick(at);
+                // At the seconds of the run, however late this one was.
+                let seconds = at.saturating_sub(self.began) / SECOND;
+                net.set_timer(self.began + (seconds + 1) * SECOND, Timer::Second);
             }
         }
     }
