@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::load::process;
+use super::load::process;
 
 /// A release build of the server, as its own process.
 pub struct Server {
@@ -52,11 +52,9 @@ impl Server {
         count as u64
     }
 
-    /// RSS in KiB (proc_pid_status(5)).
+    /// RSS in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        process::resident_kib(self.child.id())
     }
 
     /// User and system time so far.
