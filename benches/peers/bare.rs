@@ -1,8 +1,7 @@
 //! The limit that servers are compared with: one thread that writes one frame to each socket of a room, with one
 //! system call each, and does nothing else.
 //!
-//! `GET /NAME` joins the room of that name; what a socket says is written to all of its room. It speaks as much of
-//! RFC 6455 as the load needs: unfragmented messages of up to 64 KiB.
+//! `GET /NAME` joins the room of that name; what a socket says is written to all of its room.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
@@ -12,21 +11,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use aula::websocket::handshake::accept_key;
+use aula::websocket::{Item, Opcode, Reader, Role, Violation, frame};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const READ_BUFFER: usize = 64 << 10;
 /// What one socket may leave unread; then it is closed.
 const MAX_UNWRITTEN: usize = 4 << 20;
-const MAX_REQUEST: usize = 8 << 10;
+const MAX_MESSAGE: usize = 64 << 10;
 
 struct Connection {
     stream: TcpStream,
     /// `None`: it has not said which.
     room: Option<usize>,
-    /// What is cut, and what the socket did not take; empty as a rule.
-    unread: Vec<u8>,
+    reader: Reader,
+    /// What the socket did not take; empty as a rule.
     unwritten: Vec<u8>,
 }
 
@@ -42,8 +43,24 @@ struct Server {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     rooms: Rooms,
-    /// The frame on its way to a room.
-    frame: Vec<u8>,
+}
+
+/// Why a connection is to be closed.
+enum End {
+    Broken,
+    Goodbye,
+}
+
+impl From<io::Error> for End {
+    fn from(_error: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+impl From<Violation> for End {
+    fn from(_violation: Violation) -> Self {
+        Self::Broken
+    }
 }
 
 /// Says on stdout where it listens, and serves until stdin ends.
@@ -63,8 +80,7 @@ pub fn serve() {
     });
     println!("listening on http://{}", listener.local_addr().unwrap());
 
-    let (connections, free, frame) = (Vec::new(), Vec::new(), Vec::new());
-    let mut server = Server { poll, listener, connections, free, rooms: Rooms::default(), frame };
+    let mut server = Server { poll, listener, connections: Vec::new(), free: Vec::new(), rooms: Rooms::default() };
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; READ_BUFFER];
     while !is_over.load(Ordering::Relaxed) {
@@ -103,8 +119,8 @@ impl Server {
             });
             let both = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(number), both).unwrap();
-            self.connections[number] =
-                Some(Connection { stream, room: None, unread: Vec::new(), unwritten: Vec::new() });
+            let reader = Reader::new(Role::Server, MAX_MESSAGE);
+            self.connections[number] = Some(Connection { stream, room: None, reader, unwritten: Vec::new() });
         }
     }
 
@@ -116,34 +132,22 @@ impl Server {
         self.free.push(number);
     }
 
-    /// Errors: the connection is to be closed.
-    fn serve(&mut self, number: usize, buffer: &mut [u8], is_writable: bool) -> io::Result<()> {
-        let Some(connection) = &mut self.connections[number] else { return Ok(()) };
-        if is_writable && !connection.unwritten.is_empty() {
-            let written = write(&mut connection.stream, &connection.unwritten)?;
-            connection.unwritten.drain(..written);
-        }
+    fn serve(&mut self, number: usize, buffer: &mut [u8], is_writable: bool) -> Result<(), End> {
         loop {
             let Some(connection) = &mut self.connections[number] else { return Ok(()) };
+            if is_writable && !connection.unwritten.is_empty() {
+                let written = write(&mut connection.stream, &connection.unwritten)?;
+                connection.unwritten.drain(..written);
+            }
             let length = match connection.stream.read(buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(End::Goodbye),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
-            if connection.unread.is_empty() {
-                let used = self.take_in(number, &mut buffer[..length])?;
-                if let (true, Some(connection)) = (used < length, &mut self.connections[number]) {
-                    connection.unread.extend_from_slice(&buffer[used..length]);
-                }
-            } else {
-                let mut joined = std::mem::take(&mut connection.unread);
-                joined.extend_from_slice(&buffer[..length]);
-                let used = self.take_in(number, &mut joined)?;
-                joined.drain(..used);
-                if let (false, Some(connection)) = (joined.is_empty(), &mut self.connections[number]) {
-                    connection.unread = joined;
-                }
+            match connection.room {
+                None => self.join(number, &buffer[..length])?,
+                Some(room) => self.relay(number, room, &mut buffer[..length])?,
             }
             // Less than asked for: the socket is empty, and what comes next is a new event (epoll(7)).
             if length < buffer.len() {
@@ -152,54 +156,45 @@ impl Server {
         }
     }
 
-    /// Serves what is whole in `bytes`, and says how much that was.
-    fn take_in(&mut self, number: usize, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut used = 0;
-        let Some(connection) = &mut self.connections[number] else { return Ok(bytes.len()) };
-        if connection.room.is_none() {
-            let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
-                return if bytes.len() < MAX_REQUEST { Ok(0) } else { Err(io::ErrorKind::InvalidData.into()) };
-            };
-            let request = std::str::from_utf8(&bytes[..end]).map_err(|_| io::ErrorKind::InvalidData)?;
-            let (name, key) = handshake(request).ok_or(io::ErrorKind::InvalidData)?;
-            let answer = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: {}\r\n\r\n",
-                derive_accept_key(key.as_bytes())
-            );
-            let room = self.rooms.of(name);
-            connection.room = Some(room);
-            self.rooms.members[room].push(number);
-            connection.stream.write_all(answer.as_bytes())?;
-            used = end + 4;
-        }
-        while let Some((opcode, payload)) = next_frame(&mut bytes[used..])? {
-            let (begin, end) = (used + payload.start, used + payload.end);
-            used = end;
-            match opcode {
-                1 => self.tell_room(number, &bytes[begin..end]),
-                8 => return Err(io::ErrorKind::ConnectionAborted.into()),
-                _ => {}
-            }
-        }
-        Ok(used)
+    /// Takes a handshake, which the load writes at once and waits for its answer.
+    fn join(&mut self, number: usize, request: &[u8]) -> Result<(), End> {
+        let Some(connection) = &mut self.connections[number] else { return Ok(()) };
+        let request = request.strip_suffix(b"\r\n\r\n").and_then(|request| std::str::from_utf8(request).ok());
+        let (name, key) = request.and_then(handshake).ok_or(End::Broken)?;
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            accept_key(key.as_bytes())
+        );
+        let room = self.rooms.of(name);
+        connection.room = Some(room);
+        self.rooms.members[room].push(number);
+        Ok(connection.stream.write_all(answer.as_bytes())?)
     }
 
-    fn tell_room(&mut self, number: usize, payload: &[u8]) {
-        let Some(room) = self.connections[number].as_ref().and_then(|connection| connection.room) else { return };
-        self.frame.clear();
-        self.frame.push(0x81);
-        if payload.len() < 126 {
-            self.frame.push(payload.len() as u8);
-        } else {
-            self.frame.push(126);
-            self.frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    fn relay(&mut self, number: usize, room: usize, bytes: &mut [u8]) -> Result<(), End> {
+        let Some(connection) = &mut self.connections[number] else { return Ok(()) };
+        // Out of the table, which its own frames need as well.
+        let mut reader = std::mem::replace(&mut connection.reader, Reader::new(Role::Server, 0));
+        reader.read(bytes, |item| {
+            match item {
+                Item::Text(text) => self.tell(room, &frame(Opcode::Text, text.as_bytes())),
+                Item::Close(_) => return Err(End::Goodbye),
+                Item::Binary(_) | Item::Ping(_) | Item::Pong(_) => {}
+            }
+            Ok(())
+        })?;
+        if let Some(connection) = &mut self.connections[number] {
+            connection.reader = reader;
         }
-        self.frame.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn tell(&mut self, room: usize, frame: &[u8]) {
         let mut broken = Vec::new();
         for &member in &self.rooms.members[room] {
             let Some(connection) = &mut self.connections[member] else { continue };
-            if connection.tell(&self.frame).is_err() {
+            if connection.tell(frame).is_err() {
                 broken.push(member);
             }
         }
@@ -250,25 +245,4 @@ fn handshake(request: &str) -> Option<(&str, &str)> {
     let mut headers = lines.filter_map(|line| line.split_once(": "));
     let (_, key) = headers.find(|(header, _)| header.eq_ignore_ascii_case("sec-websocket-key"))?;
     Some((name, key))
-}
-
-/// The opcode of the masked frame at the beginning of `bytes`, and where its payload is, unmasked; `None` if it isn't
-/// whole.
-fn next_frame(bytes: &mut [u8]) -> io::Result<Option<(u8, std::ops::Range<usize>)>> {
-    let [first, second, ..] = *bytes else { return Ok(None) };
-    let (header, length) = match (second & 0x7f, bytes.get(2..4)) {
-        (127, _) => return Err(io::ErrorKind::InvalidData.into()),
-        (126, Some(length)) => (4, usize::from(u16::from_be_bytes([length[0], length[1]]))),
-        (126, None) => return Ok(None),
-        (length, _) => (2, usize::from(length)),
-    };
-    let begin = header + 4;
-    if bytes.len() < begin + length {
-        return Ok(None);
-    }
-    let (head, rest) = bytes.split_at_mut(begin);
-    for (byte, mask) in rest[..length].iter_mut().zip(head[header..].iter().cycle()) {
-        *byte ^= mask;
-    }
-    Ok(Some((first & 0x0f, begin..begin + length)))
 }
