@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::websocket::Violation;
+
 /// Why there is no connection (any more).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -15,18 +17,15 @@ pub enum Ended {
     /// The server's end of the connection was closed without a word.
     Eof,
     Broken(io::ErrorKind),
+    /// The handshake's answer was none.
+    NoHandshake(&'static str),
     /// What came was not RFC 6455.
-    Protocol(&'static str),
+    Protocol(Violation),
     /// More waits to be written than may wait.
     Overflow,
 }
 
 impl Ended {
-    pub(super) fn close(payload: &[u8]) -> Self {
-        let code = payload.first_chunk::<2>().map_or(1005, |code| u16::from_be_bytes(*code));
-        Self::Close(code)
-    }
-
     /// For counting: few different ones.
     pub fn kind(self) -> &'static str {
         match self {
@@ -36,7 +35,7 @@ impl Ended {
             Self::Unreachable(_) => "unreachable",
             Self::Refused(401) => "unauthorized",
             Self::Refused(429 | 503) => "overloaded",
-            Self::Refused(_) => "handshake",
+            Self::Refused(_) | Self::NoHandshake(_) => "handshake",
             Self::Close(_) | Self::Eof => "closed",
             Self::Broken(_) => "broken",
             Self::Protocol(_) => "protocol",
@@ -53,7 +52,8 @@ impl fmt::Display for Ended {
             Self::Close(code) => write!(f, "the server closed the connection with code {code}"),
             Self::Eof => f.write_str("the server closed the connection"),
             Self::Broken(kind) => write!(f, "the connection broke: {kind}"),
-            Self::Protocol(what) => write!(f, "the server sent {what}"),
+            Self::NoHandshake(what) => write!(f, "the handshake was answered with {what}"),
+            Self::Protocol(violation) => write!(f, "the server sent what is no WebSocket: {violation}"),
             Self::Overflow => f.write_str("the server doesn't read what it is sent"),
         }
     }

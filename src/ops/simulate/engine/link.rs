@@ -4,6 +4,10 @@ use std::io::{self, Write as _};
 
 use mio::net::TcpStream;
 
+use super::ended::Ended;
+use super::upgrade;
+use crate::websocket::{Reader, Role};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Connecting,
@@ -14,8 +18,10 @@ pub(super) enum State {
 pub(super) struct Link {
     pub stream: TcpStream,
     pub state: State,
-    /// The beginning of what is not whole yet.
-    pub unread: Vec<u8>,
+    /// Keeps what is cut.
+    pub reader: Reader,
+    /// The beginning of the handshake's answer, until it is whole.
+    answer: Vec<u8>,
     /// What the socket did not take, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
@@ -23,8 +29,20 @@ pub(super) struct Link {
 
 impl Link {
     /// `request` is written as soon as there is a connection.
-    pub fn new(stream: TcpStream, request: Vec<u8>) -> Self {
-        Self { stream, state: State::Connecting, unread: Vec::new(), unsent: request, sent: 0 }
+    pub fn new(stream: TcpStream, request: Vec<u8>, max_message: usize) -> Self {
+        let reader = Reader::new(Role::Client, max_message);
+        Self { stream, state: State::Connecting, reader, answer: Vec::new(), unsent: request, sent: 0 }
+    }
+
+    /// Takes bytes of the handshake's answer. When it is whole, the connection is open; returns how many of the bytes
+    /// belonged to it.
+    pub fn answer(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
+        let before = self.answer.len();
+        self.answer.extend_from_slice(bytes);
+        let Some(length) = upgrade::answer(&self.answer)? else { return Ok(None) };
+        self.answer = Vec::new();
+        self.state = State::Open;
+        Ok(Some(length - before))
     }
 
     /// Writes at once if nothing waits, and queues what is left. False, and nothing is queued, if more than `limit`

@@ -9,7 +9,6 @@ mod alarm;
 pub mod clock;
 mod dial;
 mod ended;
-mod frame;
 mod link;
 mod net;
 mod rng;
@@ -25,9 +24,9 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
+use crate::websocket::{Item, Reader, Role, Violation};
 use alarm::Alarm;
 pub use ended::Ended;
-pub use frame::Opcode;
 use link::State;
 pub use net::{Net, Overflow};
 pub use rng::Rng;
@@ -42,6 +41,22 @@ const EVENTS: usize = 1024;
 /// A client's number: its slot in the engine.
 pub type ClientNo = u32;
 
+/// A whole data message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+impl<'a> Data<'a> {
+    pub const fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
 /// What the clients of an engine do. Each method is told the time ([`clock`], nanoseconds) and may act through `net`.
 pub trait Script {
     /// What a timer is for.
@@ -53,8 +68,8 @@ pub trait Script {
     /// The handshake of this client's connection was accepted.
     fn opened(&mut self, net: &mut Net<Self::Timer>, client: ClientNo, at: u64);
 
-    /// A whole data frame; `at` is after its last byte was read. Pings were answered already.
-    fn frame(&mut self, net: &mut Net<Self::Timer>, client: ClientNo, opcode: Opcode, payload: &[u8], at: u64);
+    /// A message; `at` is after its last byte was read. Pings were answered already.
+    fn message(&mut self, net: &mut Net<Self::Timer>, client: ClientNo, data: Data<'_>, at: u64);
 
     /// A timer is due; it may be late, never early.
     fn timer(&mut self, net: &mut Net<Self::Timer>, timer: Self::Timer, at: u64);
@@ -74,8 +89,8 @@ pub struct Options {
     /// Addresses to connect from, by turns, when the target is a loopback address: each gives as many ports again.
     /// Empty: whichever the system chooses.
     pub sources: Vec<IpAddr>,
-    /// The largest frame that a server may send, in bytes.
-    pub max_frame: usize,
+    /// The largest message that a server may send, in bytes.
+    pub max_message: usize,
     /// Bytes that may wait to be written to one connection.
     pub max_unsent: usize,
     /// For masks, which need no more than to differ.
@@ -84,7 +99,7 @@ pub struct Options {
 
 impl Options {
     pub fn new(clients: u32) -> Self {
-        Self { clients, sources: Vec::new(), max_frame: 16 << 20, max_unsent: 4 << 20, seed: 0 }
+        Self { clients, sources: Vec::new(), max_message: 16 << 20, max_unsent: 4 << 20, seed: 0 }
     }
 
     /// Connects from `count` addresses 127.0.0.1, 127.0.0.2, …, where the system has them all.
@@ -202,65 +217,53 @@ impl<S: Script> Engine<S> {
         }
     }
 
-    /// Takes `length` bytes of the shared buffer; only what is cut is copied.
+    /// Takes `length` bytes of the shared buffer.
     fn received(&mut self, client: ClientNo, token: Token, length: usize) {
         let at = clock::now();
+        let mut begin = 0;
         let Some(link) = self.net.link_of(token) else { return };
-        let mut joined = std::mem::take(&mut link.unread);
-        if joined.is_empty() {
-            // The buffer is lent to the script while the loop has it no more.
-            let buffer = std::mem::take(&mut self.buffer);
-            let used = self.take_in(client, token, &buffer[..length], at);
-            if let (Some(used), Some(link)) = (used, self.net.link_of(token))
-                && used < length
-            {
-                link.unread.extend_from_slice(&buffer[used..length]);
+        if link.state == State::Upgrading {
+            match link.answer(&self.buffer[..length]) {
+                Ok(None) => return,
+                Ok(Some(used)) => begin = used,
+                Err(why) => return self.net.end(client, why),
             }
-            self.buffer = buffer;
-            return;
-        }
-        joined.extend_from_slice(&self.buffer[..length]);
-        let used = self.take_in(client, token, &joined, at);
-        if let (Some(used), Some(link)) = (used, self.net.link_of(token)) {
-            joined.drain(..used);
-            // Idle clients hold no memory.
-            link.unread = if joined.is_empty() { Vec::new() } else { joined };
-        }
-    }
-
-    /// Reads what is whole in `bytes` and says how much that was; none if the connection is no more.
-    fn take_in(&mut self, client: ClientNo, token: Token, bytes: &[u8], at: u64) -> Option<usize> {
-        let mut used = 0;
-        if self.net.link_of(token)?.state == State::Upgrading {
-            match upgrade::answer(bytes) {
-                Ok(None) => return Some(0),
-                Ok(Some(length)) => used = length,
-                Err(why) => {
-                    self.net.end(client, why);
-                    return None;
-                }
-            }
-            self.net.link_of(token)?.state = State::Open;
             self.script.opened(&mut self.net, client, at);
         }
-        loop {
-            self.net.link_of(token)?;
-            let header = match frame::Header::parse(&bytes[used..], self.net.max_frame()) {
-                Ok(Some(header)) if bytes.len() - used >= header.frame_length() => header,
-                Ok(_) => return Some(used),
-                Err(why) => {
-                    self.net.end(client, Ended::Protocol(why));
-                    return None;
-                }
-            };
-            let payload = &bytes[used + header.length..used + header.frame_length()];
-            used += header.frame_length();
-            match header.opcode {
-                Opcode::Ping => self.net.pong(client, payload),
-                Opcode::Pong => {}
-                Opcode::Close => self.net.end(client, Ended::close(payload)),
-                opcode => self.script.frame(&mut self.net, client, opcode, payload, at),
+        let Some(link) = self.net.link_of(token) else { return };
+        // Out of the table, so that the script can have the table while it is called.
+        let mut reader = std::mem::replace(&mut link.reader, Reader::new(Role::Client, 0));
+        let (net, script) = (&mut self.net, &mut self.script);
+        let read = reader.read(&mut self.buffer[begin..length], |item| {
+            match item {
+                Item::Text(text) => script.message(net, client, Data::Text(text), at),
+                Item::Binary(bytes) => script.message(net, client, Data::Binary(bytes), at),
+                Item::Ping(payload) => net.pong(client, payload),
+                Item::Pong(_) => {}
+                Item::Close(reason) => net.end(client, Ended::Close(reason.map_or(NO_CODE, |(code, _)| code))),
             }
+            // The script may have ended the connection, or begun another.
+            net.client_of(token).map(drop).ok_or(Stop::Gone)
+        });
+        match (read, self.net.link_of(token)) {
+            (Ok(()), Some(link)) => link.reader = reader,
+            (Err(Stop::Violation(violation)), _) => self.net.end(client, Ended::Protocol(violation)),
+            _ => {}
         }
+    }
+}
+
+/// Stands for a close without a code (RFC 6455 §7.1.5).
+const NO_CODE: u16 = 1005;
+
+/// Why no more messages are read.
+enum Stop {
+    Gone,
+    Violation(Violation),
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
     }
 }

@@ -8,11 +8,11 @@ use mio::{Interest, Registry, Token};
 
 use super::dial::dial;
 use super::ended::Ended;
-use super::frame::{self, Opcode};
 use super::link::{Link, State};
 use super::rng::Rng;
 use super::timers::Timers;
-use super::{ClientNo, Options};
+use super::{ClientNo, Data, Options};
+use crate::websocket::{Opcode, put_masked};
 
 pub(super) const ALARM: Token = Token(usize::MAX);
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
@@ -74,7 +74,7 @@ impl<T> Net<T> {
         slot.generation = slot.generation.wrapping_add(1) & GENERATIONS;
         let token = token(client, slot.generation);
         self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        slot.link = Some(Link::new(stream, request));
+        slot.link = Some(Link::new(stream, request, self.options.max_message));
         Ok(())
     }
 
@@ -82,14 +82,21 @@ impl<T> Net<T> {
         self.link(client).is_some_and(|link| link.state == State::Open)
     }
 
-    /// Sends a data frame; it is written at once, or queued if the socket is full.
-    pub fn send(&mut self, client: ClientNo, opcode: Opcode, payload: &[u8]) -> Result<(), Overflow> {
+    /// Sends a message; it is written at once, or queued if the socket is full.
+    pub fn send(&mut self, client: ClientNo, data: Data<'_>) -> Result<(), Overflow> {
+        match data {
+            Data::Text(text) => self.write(client, Opcode::Text, text.as_bytes()),
+            Data::Binary(bytes) => self.write(client, Opcode::Binary, bytes),
+        }
+    }
+
+    fn write(&mut self, client: ClientNo, opcode: Opcode, payload: &[u8]) -> Result<(), Overflow> {
         if !self.is_open(client) {
             return Err(Overflow);
         }
         self.scratch.clear();
-        let mask = (self.rng.next() as u32).to_ne_bytes();
-        frame::encode(&mut self.scratch, opcode, payload, mask);
+        let key = (self.rng.next() as u32).to_ne_bytes();
+        put_masked(&mut self.scratch, opcode, payload, key);
         let limit = self.options.max_unsent;
         let Some(link) = self.slots.get_mut(client as usize).and_then(|slot| slot.link.as_mut()) else {
             return Err(Overflow);
@@ -107,7 +114,7 @@ impl<T> Net<T> {
     /// Says goodbye (1000) and closes; `closed` is not called.
     pub fn close(&mut self, client: ClientNo) {
         // Whether the peer still hears it changes nothing.
-        if self.send(client, Opcode::Close, &1000u16.to_be_bytes()) == Err(Overflow) {
+        if self.write(client, Opcode::Close, &1000u16.to_be_bytes()) == Err(Overflow) {
             self.ended.retain(|(ended, _)| *ended != client);
         }
         self.cut(client);
@@ -132,10 +139,6 @@ impl<T> Net<T> {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped
-    }
-
-    pub(super) fn max_frame(&self) -> usize {
-        self.options.max_frame
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -203,7 +206,7 @@ impl<T> Net<T> {
 
     /// RFC 6455 §5.5.3.
     pub(super) fn pong(&mut self, client: ClientNo, payload: &[u8]) {
-        if self.send(client, Opcode::Pong, payload) == Err(Overflow) {
+        if self.write(client, Opcode::Pong, payload) == Err(Overflow) {
             self.end(client, Ended::Overflow);
         }
     }

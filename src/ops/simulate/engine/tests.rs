@@ -9,15 +9,15 @@ use super::*;
 /// Connects a client, sends what it is told, and writes down what happens.
 struct Diary {
     target: SocketAddr,
-    says: Vec<Vec<u8>>,
+    says: Vec<String>,
     events: Vec<String>,
     frames: usize,
     reconnects: usize,
 }
 
 impl Diary {
-    fn run(target: SocketAddr, says: &[&[u8]], frames: usize) -> Self {
-        let says = says.iter().map(|text| text.to_vec()).collect();
+    fn run(target: SocketAddr, says: &[&str], frames: usize) -> Self {
+        let says = says.iter().map(|text| text.to_string()).collect();
         let diary = Self { target, says, events: Vec::new(), frames, reconnects: 0 };
         Engine::new(diary, Options::new(1).with_loopback_sources(2)).unwrap().run().unwrap()
     }
@@ -38,14 +38,15 @@ impl Script for Diary {
     fn opened(&mut self, net: &mut Net<Self::Timer>, client: ClientNo, _at: u64) {
         self.events.push("opened".to_owned());
         for text in std::mem::take(&mut self.says) {
-            net.send(client, Opcode::Text, &text).unwrap();
+            net.send(client, Data::Text(&text)).unwrap();
         }
     }
 
-    fn frame(&mut self, net: &mut Net<Self::Timer>, client: ClientNo, opcode: Opcode, payload: &[u8], _at: u64) {
-        let text =
-            if payload.len() < 20 { String::from_utf8_lossy(payload).into_owned() } else { payload.len().to_string() };
-        self.events.push(format!("{opcode:?} {text}"));
+    fn message(&mut self, net: &mut Net<Self::Timer>, client: ClientNo, data: Data<'_>, _at: u64) {
+        self.events.push(match data {
+            Data::Text(text) => text.to_owned(),
+            Data::Binary(bytes) => format!("{} bytes", bytes.len()),
+        });
         self.frames -= 1;
         if self.frames == 0 {
             net.close(client);
@@ -112,7 +113,7 @@ fn frames_arrive_whole_however_they_are_cut() {
         assert_eq!((pong[0], pong[1], pong[6] ^ pong[2]), (0x8a, 0x81, b'!'));
     });
     let diary = Diary::run(address, &[], 3);
-    assert_eq!(diary.events, ["opened", "Text hi", "Binary 200000", "Binary end"]);
+    assert_eq!(diary.events, ["opened", "hi", "200000 bytes", "3 bytes"]);
     let request = server.join().unwrap();
     assert!(request.starts_with("GET /ws?x=1 HTTP/1.1\r\nHost: h:1\r\n"), "{request}");
     assert!(request.contains("Sec-WebSocket-Protocol: p\r\nAuthorization: Bearer t\r\n"), "{request}");
@@ -120,7 +121,7 @@ fn frames_arrive_whole_however_they_are_cut() {
 
 #[test]
 fn what_a_full_socket_does_not_take_follows_later() {
-    let text = vec![b'x'; 2 << 20];
+    let text = "x".repeat(2 << 20);
     let (address, server) = server(|stream| {
         stream.write_all(AGREED).unwrap();
         thread::sleep(std::time::Duration::from_millis(50));
@@ -131,7 +132,7 @@ fn what_a_full_socket_does_not_take_follows_later() {
         stream.write_all(b"\x81\x02ok").unwrap();
     });
     let diary = Diary::run(address, &[&text], 1);
-    assert_eq!(diary.events, ["opened", "Text ok"]);
+    assert_eq!(diary.events, ["opened", "ok"]);
     server.join().unwrap();
 }
 

@@ -50,11 +50,11 @@ pub(super) fn answer(bytes: &[u8]) -> Result<Option<usize>, Ended> {
         Ok(httparse::Status::Complete(length)) => match response.code {
             Some(101) => Ok(Some(length)),
             Some(status) => Err(Ended::Refused(status)),
-            None => Err(Ended::Protocol("an answer without a status")),
+            None => Err(Ended::NoHandshake("an answer without a status")),
         },
         Ok(httparse::Status::Partial) if bytes.len() < MAX_ANSWER => Ok(None),
-        Ok(httparse::Status::Partial) => Err(Ended::Protocol("a handshake without an end")),
-        Err(_not_http) => Err(Ended::Protocol("an answer that is not HTTP")),
+        Ok(httparse::Status::Partial) => Err(Ended::NoHandshake("a handshake without an end")),
+        Err(_not_http) => Err(Ended::NoHandshake("an answer that is not HTTP")),
     }
 }
 
@@ -68,6 +68,6 @@ mod tests {
         assert_eq!(answer(&whole[..20]), Ok(None));
         assert_eq!(answer(whole), Ok(Some(whole.len() - 2)));
         assert_eq!(answer(b"HTTP/1.1 401 Unauthorized\r\n\r\n"), Err(Ended::Refused(401)));
-        assert!(matches!(answer(b"SSH-2.0-x\r\n\r\n"), Err(Ended::Protocol(_))));
+        assert!(matches!(answer(b"SSH-2.0-x\r\n\r\n"), Err(Ended::NoHandshake(_))));
     }
 }
