@@ -12,8 +12,8 @@
 
 mod measure;
 
-use measure::{OPEN_LOOP_RATE, ROUNDS, measure};
 use measure::load::{BODY_BYTES, CLIENTS, WINDOW};
+use measure::{OPEN_LOOP_RATE, ROUNDS, measure};
 use serde_json::json;
 
 #[tokio::main]

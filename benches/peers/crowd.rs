@@ -42,8 +42,17 @@ pub struct Outcome {
 
 enum Command {
     /// Connects the clients with these numbers, and answers when all are in their rooms.
-    Connect { clients: std::ops::Range<u32>, answer: SyncSender<Result<Duration, String>> },
-    Send { load: Load, answer: SyncSender<Result<Outcome, String>> },
+    Connect {
+        clients: std::ops::Range<u32>,
+        answer: SyncSender<Result<Duration, String>>,
+    },
+    Send {
+        load: Load,
+        answer: SyncSender<Result<Outcome, String>>,
+    },
+    Check {
+        answer: SyncSender<Result<(), String>>,
+    },
     Stop,
 }
 
@@ -73,6 +82,11 @@ impl Crowd {
     /// Sends, and waits until all of it was received or nothing comes any more.
     pub fn send(&self, load: &Load) -> Outcome {
         self.ask(|answer| Command::Send { load: load.clone(), answer })
+    }
+
+    /// Nothing was amiss since the last time that anything was asked: nobody lost its connection, say.
+    pub fn check(&self) {
+        self.ask(|answer| Command::Check { answer });
     }
 
     fn ask<T>(&self, command: impl FnOnce(SyncSender<Result<T, String>>) -> Command) -> T {

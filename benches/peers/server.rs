@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::cast::Cast;
 use crate::durable::load::process;
-use crate::peer::Peer;
 use crate::pause;
+use crate::peer::Peer;
 
 pub use socketio::install;
 

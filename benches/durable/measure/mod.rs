@@ -23,6 +23,7 @@ pub struct Durable {
     pub persisted_per_second: f64,
     /// The server's CPU time for a message at that rate.
     pub persisted_cpu_us: f64,
+    #[allow(dead_code, reason = "not every benchmark reports it")]
     pub bare_rows_per_second: f64,
     pub ratio_to_bare_loop: f64,
     /// From the scheduled send to the other member at [`OPEN_LOOP_RATE`]: p50, p99, p99.9, max.

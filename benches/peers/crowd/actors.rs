@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use aula::ops::simulate::engine::{Data, Ended, Net, Opcode, Script};
+use aula::ops::simulate::engine::{Data, Ended, Net, Script};
 use hdrhistogram::Histogram;
 
 use super::{Command, Load, Outcome};
@@ -20,6 +20,8 @@ const RUN_UP: u64 = 50_000_000;
 const DRAIN: u64 = 15_000_000_000;
 /// After the last expected message: what comes still was delivered twice.
 const SURPLUS: u64 = 200_000_000;
+/// That is told apart, in microseconds.
+const LONGEST_LATENCY: u64 = 60_000_000;
 /// Faults that are told; the rest is counted.
 const FAULTS_TOLD: usize = 5;
 
@@ -33,6 +35,8 @@ pub struct Actors {
     sending: Option<Sending>,
     /// Loads so far: a timer of an earlier one is none of this one.
     loads: u64,
+    /// What earlier loads did not wait for any longer; it may come still.
+    missing: u64,
     faults: Vec<String>,
     unheard_faults: u64,
     /// A frame on its way.
@@ -83,6 +87,7 @@ impl Actors {
             connecting: None,
             sending: None,
             loads: 0,
+            missing: 0,
             faults: Vec::new(),
             unheard_faults: 0,
             text: String::new(),
@@ -101,7 +106,7 @@ impl Actors {
     }
 
     fn say(&mut self, net: &mut ActorsNet, client: u32, text: &str) {
-        if net.send(client, Opcode::Text, text.as_bytes()).is_err() {
+        if net.send(client, Data::Text(text)).is_err() {
             self.fault(format!("client {client} can't send"));
         }
     }
@@ -115,7 +120,7 @@ impl Actors {
         }
         if let Some(Connecting { began, answer, .. }) = self.connecting.take() {
             let took = Duration::from_nanos(at - began);
-            answer.send(self.take_faults().map(|()| took)).unwrap();
+            reply(&answer, self.take_faults().map(|()| took));
         }
     }
 
@@ -136,8 +141,12 @@ impl Actors {
                 self.fault(format!("client {client} got the message with seq {seq} after {last:?}"));
             }
         }
-        let Some(sending) = &mut self.sending else {
-            return self.fault(format!("client {client} got a message that nobody waits for"));
+        let Some(sending) = self.sending.as_mut().filter(|sending| due >= sending.began) else {
+            match self.missing.checked_sub(1) {
+                Some(missing) => self.missing = missing,
+                None => self.fault(format!("client {client} got a message that nobody waits for")),
+            }
+            return;
         };
         let micros = at.saturating_sub(due) / 1000;
         sending.outcome.latency.saturating_record(micros.max(1));
@@ -173,7 +182,11 @@ impl Actors {
 
     fn ended(&mut self) {
         if let Some(Sending { outcome, answer, .. }) = self.sending.take() {
-            answer.send(self.take_faults().map(|()| outcome)).unwrap();
+            if outcome.received > outcome.expected {
+                self.fault(format!("{} were received of {}", outcome.received, outcome.expected));
+            }
+            self.missing += outcome.expected.saturating_sub(outcome.received);
+            reply(&answer, self.take_faults().map(|()| outcome));
         }
     }
 
@@ -193,6 +206,11 @@ impl Actors {
         let faults = std::mem::take(&mut self.faults).join("\n");
         Err(format!("{}: {faults}\nand {more} more", self.peer.name()))
     }
+}
+
+fn reply<T>(to: &SyncSender<T>, answer: T) {
+    // Who asked may have been interrupted.
+    let _ = to.try_send(answer);
 }
 
 impl Script for Actors {
@@ -224,7 +242,7 @@ impl Script for Actors {
         self.fault(format!("client {client}: {why}"));
         // It would be waited for in vain.
         if let Some(Connecting { answer, .. }) = self.connecting.take() {
-            answer.send(self.take_faults().map(|()| Duration::ZERO)).unwrap();
+            reply(&answer, self.take_faults().map(|()| Duration::ZERO));
         }
     }
 
@@ -239,7 +257,7 @@ impl Script for Actors {
                     }
                 }
                 Command::Send { load, answer } => {
-                    let latency = Histogram::new(3).unwrap();
+                    let latency = Histogram::new_with_bounds(1, LONGEST_LATENCY, 3).unwrap();
                     let outcome = Outcome { sent: 0, received: 0, expected: 0, latency };
                     let total = (load.rate as f64 * load.length.as_secs_f64()) as u64;
                     let began = at + RUN_UP;
@@ -247,6 +265,7 @@ impl Script for Actors {
                     self.sending = Some(Sending { load, began, total, outcome, answer });
                     net.set_timer(began, Timer::Next(self.loads));
                 }
+                Command::Check { answer } => reply(&answer, self.take_faults()),
                 Command::Stop => net.stop(),
             }
         }
