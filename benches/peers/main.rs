@@ -58,7 +58,7 @@ struct Args {
     /// Rounds of the works that have any; their median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Print the figures as JSON, with those of each round
+    /// Print the figures as JSON, with those of each round, and the table on stderr
     #[arg(long)]
     json: bool,
     /// As `cargo bench` calls it
@@ -75,33 +75,37 @@ fn main() -> ExitCode {
     args.servers.sort();
     args.servers.dedup();
     std::thread::spawn(note_signals);
-    let mut figures = Figures::default();
-    // Servers and folders go with what holds them, however this ends.
-    match catch_unwind(AssertUnwindSafe(|| measure(&args, &mut figures))) {
-        Ok(()) => {}
-        Err(end) if end.is::<Interrupted>() => {
-            eprintln!("interrupted");
-            return ExitCode::from(130);
-        }
-        Err(end) => resume_unwind(end),
-    }
-    if args.json {
-        println!("{}", figures.json());
-    } else {
-        println!("{}\n{}", machine::line(), figures.table());
-    }
-    ExitCode::SUCCESS
-}
-
-fn measure(args: &Args, figures: &mut Figures) {
     if args.servers.contains(&Peer::SocketIo) {
         server::install();
     }
+    let mut figures = Figures::default();
+    let mut failed = Vec::new();
     for work in Work::ALL.into_iter().filter(|work| args.only.is_empty() || args.only.contains(work)) {
         let began = Instant::now();
-        work.run(&args.servers, args.rounds, figures);
-        eprintln!("{} took {:.0} s", work.name(), began.elapsed().as_secs_f64());
+        // Servers and folders go with what holds them, however this ends; and the other works have their turn.
+        match catch_unwind(AssertUnwindSafe(|| work.run(&args.servers, args.rounds, &mut figures))) {
+            Ok(()) => eprintln!("{} took {:.0} s", work.name(), began.elapsed().as_secs_f64()),
+            Err(end) if end.is::<Interrupted>() => break,
+            // The panic has said why.
+            Err(_) => failed.push(work.name()),
+        }
     }
+    let table = format!("{}\n{}", machine::line(), figures.table());
+    if args.json {
+        println!("{}", figures.json());
+        eprintln!("{table}");
+    } else {
+        println!("{table}");
+    }
+    if is_interrupted() {
+        eprintln!("interrupted: works are missing");
+        return ExitCode::from(130);
+    }
+    if !failed.is_empty() {
+        eprintln!("failed, as was said above: {}", failed.join(", "));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 /// Sleeps, but not through an interrupt.

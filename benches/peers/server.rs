@@ -27,7 +27,8 @@ const LONGEST_SETTLING: Duration = Duration::from_secs(20);
 pub struct Server {
     pub peer: Peer,
     pub address: SocketAddr,
-    child: Child,
+    // Ended before its folder is removed.
+    process: Process,
     folder: TempDir,
     /// Some end when this does: so they don't outlive a benchmark that is killed.
     _stdin: Option<ChildStdin>,
@@ -43,24 +44,24 @@ impl Server {
             Peer::Aula => aula::prepare(folder.path(), cast),
             Peer::SocketIo => socketio::prepare(cast),
         };
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (stdin, mut stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        let mut process = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let (stdin, mut stdout) = (process.0.stdin.take(), BufReader::new(process.0.stdout.take().unwrap()));
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let Some(address) = line.trim().strip_prefix("listening on http://") else {
             panic!("{} did not start; it said: {line:?}", peer.name());
         };
         let address = address.parse().unwrap();
-        Self { peer, address, child, folder, _stdin: stdin, _stdout: stdout }
+        Self { peer, address, process, folder, _stdin: stdin, _stdout: stdout }
     }
 
     /// User and system time so far.
     pub fn cpu(&self) -> Duration {
-        process::cpu(self.child.id())
+        process::cpu(self.process.0.id())
     }
 
     pub fn resident_kib(&self) -> f64 {
-        process::resident_kib(self.child.id()) as f64
+        process::resident_kib(self.process.0.id()) as f64
     }
 
     /// Waits until what is done in the background is done, and gives the CPU time so far.
@@ -84,11 +85,13 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
         // Gone already is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -37,10 +37,13 @@ impl Stage {
         let outcome = self.crowd.send(load);
         let used = self.server.settled_cpu() - before;
         self.sent += outcome.sent;
+        if self.server.peer == Peer::Aula {
+            assert_eq!(outcome.received, outcome.expected, "messages received, and expected");
+        }
         (used.as_secs_f64() * 1e6 / outcome.received.max(1) as f64, outcome)
     }
 
-    /// Everything that aula was sent is in its store.
+    /// Nobody lost its connection, and everything that aula was sent is in its store.
     pub fn check(&self) {
         self.crowd.check();
         if let Some(stored) = self.server.stored_messages() {
