@@ -4,6 +4,7 @@
 pub mod client;
 pub mod process;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -103,4 +104,13 @@ pub async fn latency(clients: &[Client], rate: u64, length: Duration) -> Histogr
         task.abort();
     }
     histogram
+}
+
+/// The users' messages in the embedded deployment's file.
+#[allow(dead_code, reason = "the distributed deployment has none")]
+pub fn stored_messages(data_dir: &Path) -> u64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let file = rusqlite::Connection::open_with_flags(data_dir.join("aula.db"), flags).unwrap();
+    let count: i64 = file.query_row("SELECT count(*) FROM messages WHERE kind = 'text'", [], |row| row.get(0)).unwrap();
+    count as u64
 }

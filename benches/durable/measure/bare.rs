@@ -13,7 +13,7 @@ pub fn rows_per_second(folder: &Path, body_bytes: usize, length: Duration) -> f6
     let mut connection = Connection::open(&path).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     connection.pragma_update(None, "synchronous", "FULL").unwrap();
-    connection.execute_batch(include_str!("../../schema/sqlite/0001_initial.sql")).unwrap();
+    connection.execute_batch(include_str!("../../../schema/sqlite/0001_initial.sql")).unwrap();
     let body = "x".repeat(body_bytes);
     let began = Instant::now();
     let mut rows = 0u64;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::load::process;
+use super::load::{process, stored_messages};
 
 /// A release build of the server, as its own process.
 pub struct Server {
@@ -45,18 +45,12 @@ impl Server {
 
     /// What a reader of the file finds: nothing may be counted that isn't there.
     pub fn stored_messages(&self) -> u64 {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let file = rusqlite::Connection::open_with_flags(self.data_dir.join("aula.db"), flags).unwrap();
-        let count: i64 =
-            file.query_row("SELECT count(*) FROM messages WHERE kind = 'text'", [], |row| row.get(0)).unwrap();
-        count as u64
+        stored_messages(&self.data_dir)
     }
 
-    /// RSS in KiB (proc_pid_status(5)).
+    /// RSS in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        process::resident_kib(self.child.id())
     }
 
     /// User and system time so far.

@@ -1,0 +1,43 @@
+//! Clients that connect, say who they are and join a room, as fast as they can.
+
+use std::sync::Arc;
+
+use super::{ratio, row};
+use crate::cast::Cast;
+use crate::crowd::Crowd;
+use crate::figures::Figures;
+use crate::peer::Peer;
+use crate::server::Server;
+
+const ROOMS: usize = 200;
+const MEMBERS: u32 = 10;
+
+pub fn run(servers: &[Peer], rounds: u32, figures: &mut Figures) {
+    let stages = servers.iter().map(|&peer| {
+        let mut cast = Cast::new(ROOMS, MEMBERS);
+        let server = Server::start(peer, &mut cast);
+        (server, Arc::new(cast))
+    });
+    let stages: Vec<(Server, Arc<Cast>)> = stages.collect();
+    // The first one warms up.
+    for round in 0..=rounds {
+        for (server, cast) in &stages {
+            let before = server.settled_cpu();
+            let crowd = Crowd::new(server, cast);
+            let took = crowd.connect(0..cast.len());
+            let used = server.settled_cpu() - before;
+            crowd.check();
+            drop(crowd);
+            if round > 0 {
+                let cpu = ratio(
+                    "storm_cpu_us_per_connection",
+                    "2,000 connect, authenticate and join: server CPU, µs each",
+                    0,
+                );
+                figures.note(&cpu, server.peer, &[used.as_secs_f64() * 1e6 / f64::from(cast.len())]);
+                let seconds = row("storm_seconds", "… seconds until all have joined", 2);
+                figures.note(&seconds, server.peer, &[took.as_secs_f64()]);
+            }
+        }
+    }
+}
