@@ -51,7 +51,7 @@ impl Args {
         let input = Watched { input, read: 0, size, told_at: Instant::now(), shows, is_told: false };
         Record::read(BufReader::with_capacity(1 << 16, input))
             .with_context(|| name.to_string())
-            .hint("the format is described at `aula::oracle::file`; was it written to its end?")
+            .hint("`aula simulate-clients --record FILE` writes such files: is it one, and was it written to its end?")
     }
 }
 

@@ -15,8 +15,6 @@ mod channel_stream;
 mod cost;
 pub mod file;
 pub mod frame;
-#[cfg(test)]
-mod frame_tests;
 mod log;
 mod marks;
 mod members;

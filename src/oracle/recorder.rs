@@ -41,7 +41,8 @@ pub struct Full {
 }
 
 impl Recorder {
-    /// `max_events` counts what was sent and received, and each entry of pages, welcomes and histories.
+    /// Room for as many events as `max_events` says; that counts what was sent and received, connections, and each entry of
+    /// pages, welcomes and histories. An event takes 24 bytes, and a log entry that differs from all others some 100.
     pub fn new(max_events: usize) -> Self {
         Self {
             symbols: Symbols::default(),
@@ -156,27 +157,29 @@ impl Recorder {
         from: Seq,
         messages: &[frame::Message<'_>],
     ) -> Result<(), String> {
+        if !self.has_room_for(1 + messages.len()) {
+            return Ok(());
+        }
         let entries = self.entries(messages, Some(channel))?;
         let channel = self.channel(channel);
-        if self.has_room_for(1 + entries.len()) {
-            self.record.histories.push(History { reader, channel, from, entries });
-        }
+        self.record.histories.push(History { reader, channel, from, entries });
         Ok(())
     }
 
     /// What `reader` found by searching. Errors: it names no channel.
     pub fn hit(&mut self, reader: UserNo, hit: &frame::Message<'_>) -> Result<(), String> {
+        if !self.has_room_for(1) {
+            return Ok(());
+        }
         let channel = self.channel(hit.channel.ok_or("a hit without channel")?);
         let sender = self.user(&hit.sender);
         let body = Body::of(&hit.body);
-        if self.has_room_for(1) {
-            self.record.hits.push(Hit { reader, channel, sender, seq: hit.seq, id: hit.id, body, at: hit.at });
-        }
+        self.record.hits.push(Hit { reader, channel, sender, seq: hit.seq, id: hit.id, body, at: hit.at });
         Ok(())
     }
 
     /// The entry that a message shows; cheap if the same was seen not long before. Errors: it names no channel.
-    pub fn entry(&mut self, message: &frame::Message<'_>, around: Option<ChannelId>) -> Result<EntryNo, String> {
+    pub(super) fn entry(&mut self, message: &frame::Message<'_>, around: Option<ChannelId>) -> Result<EntryNo, String> {
         let channel = message.channel.or(around).ok_or("a message without channel")?;
         let slot = message.id.as_u128() as usize % RECENT;
         let body = Body::of(&message.body);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::frame::{Received, Sent};
-use super::record::{Record, Seen};
-use super::{Recorder, check};
+use super::{Received, Sent, decode};
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Username};
+use crate::oracle::record::{Record, Seen};
+use crate::oracle::{Recorder, check};
 use crate::wire::codec::{to_json, to_msgpack};
 use crate::wire::frame::{ChannelInfo, ChannelSummary, Error, Reply, Resumed, Status, Welcome};
 use crate::wire::{ErrorCode, Frame};
@@ -128,8 +128,8 @@ fn both_encodings_and_values_are_the_same_to_the_oracle() {
 #[test]
 fn a_message_begins_as_it_is_looked_for() {
     let frame = Frame::Message(message(1, Kind::Text, "hello"));
-    assert!(to_json(&frame).unwrap().as_bytes().starts_with(super::frame::JSON_MESSAGE));
-    assert!(to_msgpack(&frame).unwrap()[1..].starts_with(super::frame::MSGPACK_MESSAGE));
+    assert!(to_json(&frame).unwrap().as_bytes().starts_with(decode::JSON_MESSAGE));
+    assert!(to_msgpack(&frame).unwrap()[1..].starts_with(decode::MSGPACK_MESSAGE));
 }
 
 #[test]
