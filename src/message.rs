@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for Millis {
 }
 
 /// What an entry of a channel's log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Text,

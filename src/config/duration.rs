@@ -11,7 +11,7 @@ const EXPECTED: &str = "a duration with its unit, such as 100ms, 5s, 15m or 30d"
 
 /// The duration `text` means, or `None` if it isn't one. A day has 24 hours; months and years, which have no fixed length, and
 /// numbers without a unit aren't durations.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     // Clock notation would be one more way to read "1:30:00" and mean something else.
     if text.contains(':') {
         return None;

@@ -27,9 +27,11 @@ mod tree;
 mod types;
 mod validate;
 
+pub(crate) use duration::parse as parse_duration;
 pub use error::{ConfigError, Problem, Source, Sources};
 pub use layers::{Overrides, environment};
 pub use load::Loaded;
+pub(crate) use schema::nearest;
 pub use servers::*;
 pub use types::*;
 

@@ -150,7 +150,7 @@ fn last(path: &str) -> &str {
 const MAX_COMPARED: usize = 100;
 
 /// The candidate that differs least from `text`, if that is by no more than a typing error or two.
-pub(super) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > MAX_COMPARED {
         return None;
     }

@@ -56,9 +56,17 @@ pub(super) fn with_new_accounts<T>(
     if config.deployment() == Deployment::Distributed {
         return on_cassandra(&config, Keys::Unneeded, work);
     }
-    let path = migrate::database(&config);
+    with_new_embedded_accounts(&config, work)
+}
+
+/// As [`with_new_accounts`], in the data directory of a configuration that is embedded.
+pub(super) fn with_new_embedded_accounts<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let path = migrate::database(config);
     migrate::with_hint(ensure(&path, Mode::ApplyPending))?;
-    on_sqlite(&config, &path, work)
+    on_sqlite(config, &path, work)
 }
 
 fn on_sqlite<T>(config: &Config, path: &Path, work: impl AsyncFnOnce(Auth) -> anyhow::Result<T>) -> anyhow::Result<T> {

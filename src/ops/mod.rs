@@ -17,6 +17,7 @@ mod signals;
 pub mod simulate;
 pub mod token;
 pub mod user;
+pub mod verify_history;
 pub mod worker;
 
 use std::path::PathBuf;
@@ -65,9 +66,11 @@ enum Command {
     Worker(worker::Args),
     Migrate(migrate::Args),
     QueueStats(queue_stats::Args),
+    VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
     Config(config::Args),
+    SimulateClients(Box<simulate::Args>),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -78,10 +81,12 @@ impl Command {
             Self::Serve(args) => args.run(context),
             Self::Worker(args) => args.run(context),
             Self::QueueStats(args) => args.run(context),
+            Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),
             Self::Token(args) => args.run(context),
             Self::Config(args) => context.run_config(&args),
+            Self::SimulateClients(args) => args.run(context),
             Self::Completions(args) => args.run(context),
             Self::Man(args) => args.run(context),
         }

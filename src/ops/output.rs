@@ -99,7 +99,7 @@ impl Output {
 }
 
 /// Text from elsewhere must not steer the terminal, nor break a table's line.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let escaped = c.is_control().then(|| c.escape_default());
@@ -113,6 +113,11 @@ fn printable(text: &str) -> String {
 pub fn colors_wanted() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether stdout is a terminal that wants colours.
+pub fn stdout_has_colors() -> bool {
+    io::stdout().is_terminal() && colors_wanted()
 }
 
 /// Whether stderr is a terminal that wants colours.

@@ -19,6 +19,9 @@ pub struct Args {
     /// Leave the tasks to `aula worker` processes
     #[arg(long)]
     no_worker: bool,
+    /// End when stdin ends: for a server that must not outlive the process that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 impl Args {
@@ -41,6 +44,7 @@ impl Args {
 
             let signal = tokio::select! {
                 signal = signals.received() => signal,
+                () = stdin_ends(), if self.until_stdin_ends => "end of stdin",
                 // Half a server would look like a whole one: its supervisor starts another.
                 broken = server.broken() => return Err(broken.into()),
             };
@@ -56,4 +60,16 @@ impl Args {
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));
         exit
     }
+}
+
+async fn stdin_ends() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // A thread of its own: a runtime would wait for a blocking one of its own when it shuts down.
+    std::thread::spawn(move || {
+        // An error is an end as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    // The sender is only dropped after it was used.
+    let _ = end.await;
 }

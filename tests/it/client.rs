@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aula::message::ChannelId;
+use aula::oracle::Recorder;
+use aula::oracle::frame::{Message as Shown, Received, Sent};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
@@ -18,7 +21,6 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::clock;
-use crate::oracle::record::{Connection, Event};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -90,6 +92,14 @@ pub enum ConnectError {
     /// The handshake was answered with this HTTP status.
     Refused(u16),
     Failed(String),
+}
+
+/// More events than any test has.
+const MAX_EVENTS: usize = 20_000_000;
+
+/// A recorder with room for any test.
+pub fn recorder() -> Recorder {
+    Recorder::new(MAX_EVENTS)
 }
 
 /// The connection ended, so nothing can be sent.
@@ -419,11 +429,29 @@ impl Client {
         self.shared.close.lock().clone()
     }
 
-    /// What the oracle takes: all that was sent and received on this connection so far.
-    pub fn record(&self) -> Connection {
-        let frames = self.shared.frames.lock();
-        let events = frames.iter().filter_map(Event::from_frame).collect();
-        Connection { user: self.username.clone(), opened_at: self.opened_at, closed_at: clock::now(), events }
+    /// Gives the oracle all that was sent and received on this connection so far.
+    pub fn record(&self, recorder: &mut Recorder) {
+        let user = recorder.user(&self.username);
+        let connection = recorder.open(user, self.opened_at);
+        for Frame { at, sent, value } in self.shared.frames.lock().iter() {
+            let understood = if *sent {
+                Sent::from_value(value).map(|frame| recorder.sent(connection, *at, &frame))
+            } else {
+                Received::from_value(value).map(|frame| recorder.received(connection, *at, &frame))
+            };
+            if let Err(problem) = understood {
+                recorder.malformed(connection, *at, &format!("{problem}: {value}"));
+            }
+        }
+        recorder.close(connection, clock::now());
+    }
+
+    /// Reads a channel's whole history, for the oracle.
+    pub async fn record_history(&self, channel: &str, recorder: &mut Recorder) {
+        let entries = self.history_all(channel).await;
+        let entries: Vec<Shown<'_>> = entries.iter().map(|entry| Shown::from_value(entry).unwrap()).collect();
+        let reader = recorder.user(&self.username);
+        recorder.history(reader, ChannelId(channel.parse().unwrap()), 1, &entries).unwrap();
     }
 }
 

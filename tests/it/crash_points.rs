@@ -59,9 +59,9 @@ async fn dies_at(point: &str) {
         tokio::task::block_in_place(|| server.restart());
         swarm.server_is_at(server.addr());
     }
-    let (counts, violations) = swarm.judge(&server).await;
+    let (counts, verdict) = swarm.judge(&server).await;
     println!("{point}: {} deaths, {counts:?}", PASSAGES.len());
-    let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    let found: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
     assert!(found.is_empty(), "AULA_TEST_SEED={seed}: {found:#?}");
 }
 

@@ -31,9 +31,9 @@ async fn nothing_accepted_is_lost_through_kill_9() {
         tokio::task::block_in_place(|| server.restart());
         swarm.server_is_at(server.addr());
     }
-    let (counts, violations) = swarm.judge(&server).await;
+    let (counts, verdict) = swarm.judge(&server).await;
     println!("{kills} kills, {counts:?}");
-    let found: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    let found: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
     assert!(found.is_empty(), "AULA_TEST_SEED={seed}: {found:#?}");
     assert!(counts.messages >= kills && counts.retries >= kills / 10, "too little happened: {counts:?}");
 }

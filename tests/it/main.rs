@@ -1,5 +1,6 @@
 //! The one integration-test binary: real `aula` processes, real sockets on loopback, and nothing of the
-//! library but its lists of names, so that the wire is checked independently of the code that writes it.
+//! library but its lists of names and the oracle, which knows nothing of the server: so the wire is checked
+//! independently of the code that writes it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,12 +18,12 @@ mod faults;
 mod hostile;
 mod http;
 mod kill9;
-mod oracle;
 mod people;
 mod protocol_page;
 mod raw;
 mod rng;
 mod server;
+mod simulate;
 mod smoke;
 mod swarm;
 mod wire;

@@ -11,15 +11,15 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aula::oracle::frame::Message;
+use aula::oracle::{self, Promise, Record, Recorder, Verdict, Violation};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::{Client, Encoding};
+use crate::client::{Client, Encoding, recorder};
 use crate::http::Http;
-use crate::oracle::record::{Connection, Entry, History, Hit, Record};
-use crate::oracle::{self, Promise, Violation};
 use crate::server::Server;
 use user::User;
 
@@ -91,9 +91,12 @@ pub struct Swarm {
     /// The servers that are up; empty while there is none.
     places: watch::Sender<Vec<SocketAddr>>,
     phase: watch::Sender<Phase>,
-    tasks: JoinSet<(User, Vec<Connection>)>,
-    listeners: JoinSet<Vec<Connection>>,
-    record: Record,
+    tasks: JoinSet<(User, Record)>,
+    listeners: JoinSet<Record>,
+    /// Of what was before the users began, and after they ended.
+    recorder: Recorder,
+    /// Of the users and listeners that have ended.
+    records: Vec<Record>,
     pace: Pace,
 }
 
@@ -139,10 +142,11 @@ impl Swarm {
             phase: watch::Sender::new(Phase::Load),
             tasks: JoinSet::new(),
             listeners: JoinSet::new(),
-            record: Record::default(),
+            recorder: recorder(),
+            records: Vec::new(),
             pace,
         };
-        swarm.record.connections.extend(clients.iter().map(Client::record));
+        clients.iter().for_each(|client| client.record(&mut swarm.recorder));
         for (index, (token, channels)) in tokens.into_iter().zip(channels).enumerate() {
             if places.len() > 1 && index % 2 == 0 {
                 // Where its user isn't, to begin with.
@@ -183,19 +187,19 @@ impl Swarm {
     }
 
     /// As `judge_at`, on one server.
-    pub async fn judge(self, server: &Server) -> (Counts, Vec<Violation>) {
+    pub async fn judge(self, server: &Server) -> (Counts, Verdict) {
         self.judge_at(&[server.addr()], || server.stderr()).await
     }
 
     /// Waits until every send is persisted, reads every channel as every member, searches, and asks the oracle.
-    pub async fn judge_at(mut self, places: &[SocketAddr], logs: impl Fn() -> String) -> (Counts, Vec<Violation>) {
+    pub async fn judge_at(mut self, places: &[SocketAddr], logs: impl Fn() -> String) -> (Counts, Verdict) {
         let mut users = Vec::new();
         let mut counts = Counts::default();
         let settled = async {
             while let Some(ended) = self.tasks.join_next().await {
-                let (user, connections) = ended.expect("a user failed");
+                let (user, record) = ended.expect("a user failed");
                 counts.add(&user.counts);
-                self.record.connections.extend(connections);
+                self.records.push(record);
                 users.push(user);
             }
         };
@@ -216,42 +220,41 @@ impl Swarm {
         }
         self.phase.send_replace(Phase::Over);
         while let Some(ended) = self.listeners.join_next().await {
-            self.record.connections.extend(ended.expect("a listener failed"));
+            self.records.push(ended.expect("a listener failed"));
         }
         let mut unfound = Vec::new();
         for (user, client) in users.iter_mut().zip(clients) {
             for id in user.contiguous.keys() {
-                let entries = client.history_all(id).await;
-                let entries = entries.iter().map(|entry| Entry::from_value(entry, Some(id)).unwrap()).collect();
-                let (reader, channel) = (user.name.clone(), id.clone());
-                self.record.histories.push(History { reader, channel, from: 1, entries });
+                client.record_history(id, &mut self.recorder).await;
             }
             for word in user.words_to_search() {
-                let hits = search(&client, &word, self.pace.search).await;
-                if hits.is_empty() {
+                if !search(&client, &word, self.pace.search, &mut self.recorder).await {
                     let detail = format!("{} finds nothing for {word} within {:?}", user.name, self.pace.search);
-                    unfound.push(Violation { promise: Promise::P10, detail });
+                    unfound.push(Violation { promise: Promise::P10, detail, messages: Vec::new() });
                 }
-                self.record.hits.extend(hits);
             }
-            self.record.connections.push(client.record());
+            client.record(&mut self.recorder);
         }
-        let mut violations = oracle::check(&self.record);
-        violations.extend(unfound);
-        (counts, violations)
+        self.records.push(self.recorder.into_record().unwrap());
+        let mut verdict = oracle::check(&Record::merge(self.records));
+        unfound.into_iter().for_each(|violation| verdict.add(violation));
+        (counts, verdict)
     }
 }
 
-/// What is found by a word of a persisted message; the index may be behind for a while. Empty when the time is up.
-async fn search(client: &Client, word: &str, limit: Duration) -> Vec<Hit> {
+/// Records what is found by a word of a persisted message, and says whether anything is; the index may be behind for a
+/// while.
+async fn search(client: &Client, word: &str, limit: Duration, recorder: &mut Recorder) -> bool {
     let deadline = Instant::now() + limit;
     loop {
         let reply = client.request(json!({"op": "search", "query": word, "limit": 10})).await;
         let hits = reply["hits"].as_array().unwrap_or_else(|| panic!("search for {word}: {reply}"));
         if !hits.is_empty() || Instant::now() >= deadline {
-            let reader = &client.username;
-            let entries = hits.iter().map(|hit| Entry::from_value(hit, None).unwrap());
-            return entries.map(|entry| Hit { reader: reader.clone(), entry }).collect();
+            let reader = recorder.user(&client.username);
+            for hit in hits {
+                recorder.hit(reader, &Message::from_value(hit).unwrap()).unwrap();
+            }
+            return !hits.is_empty();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

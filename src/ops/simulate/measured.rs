@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 /// The longest latency that is told apart: ten minutes.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// The way of a message and of a person, in the order in which they are met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// From the first byte of the TCP handshake to the welcome.
     Connect,
@@ -71,10 +73,15 @@ impl Latencies {
     pub fn record(&mut self, latency: Duration) {
         self.micros.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }
+
+    /// Of all kinds together.
+    pub fn error_count(&self) -> u64 {
+        self.errors.values().fold(0, |sum: u64, count| sum.saturating_add(*count))
+    }
 }
 
 /// One second of the run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Second {
     /// Since the run began.
     pub at: u64,
@@ -89,7 +96,7 @@ pub struct Second {
 }
 
 /// What a process used.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// User and system time.
     pub cpu: Duration,
@@ -98,7 +105,7 @@ pub struct Usage {
 }
 
 /// What the server used, where it can be seen: it is local, or exposes `/metrics`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Server {
     /// While messages were sent.
     pub used: Usage,
@@ -109,7 +116,7 @@ pub struct Server {
 }
 
 /// What became of the sends, as the oracle counts them, and the promises that it saw broken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub attempts: u64,
     pub acknowledged: u64,
@@ -156,5 +163,21 @@ impl Measured {
     pub fn bytes_per_connection(&self) -> Option<f64> {
         let server = self.server.as_ref()?;
         (self.clients > 0).then(|| server.connected.saturating_sub(server.at_rest) as f64 / self.clients as f64)
+    }
+
+    /// The server's CPU time in microseconds for each message that somebody received.
+    pub fn cpu_per_delivery(&self) -> Option<f64> {
+        let server = self.server.as_ref()?;
+        (self.received > 0).then(|| server.used.cpu.as_secs_f64() * 1e6 / self.received as f64)
+    }
+
+    /// The load tool's own CPU time in microseconds for each message that it received.
+    pub fn own_cpu_per_received(&self) -> Option<f64> {
+        (self.received > 0).then(|| self.own.cpu.as_secs_f64() * 1e6 / self.received as f64)
+    }
+
+    /// Of all stages and kinds together.
+    pub fn error_count(&self) -> u64 {
+        self.stages.values().map(Latencies::error_count).fold(0, u64::saturating_add)
     }
 }

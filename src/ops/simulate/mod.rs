@@ -1,4 +1,233 @@
 //! `aula simulate-clients`: a capacity probe that also proves the promises.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `arguments.rs` | what is asked for |
+//! | `scenario/`, `scenarios/` | what people do, in YAML |
+//! | `plan.rs` | who is in what, and when what happens |
+//! | `people.rs`, `server.rs` | accounts and tokens; the server, found or started |
+//! | `engine/` | one thread that is thousands of WebSocket clients |
+//! | `crowd/` | what those clients say and remember |
+//! | `orders.rs`, `hands.rs` | threads and processes of clients, and what is said to them |
+//! | `conduct.rs`, `series.rs`, `meter.rs`, `resources.rs` | a run from its beginning to its end, and its figures |
+//! | `judge.rs` | the oracle's verdict |
+//! | `capacity.rs` | the largest load that meets the thresholds |
+//! | `measured.rs`, `report/` | what was measured, and how it is told |
 
+mod arguments;
+mod capacity;
+mod conduct;
+pub mod crowd;
 pub mod engine;
+mod hands;
+mod interrupt;
+mod judge;
 pub mod measured;
+mod meter;
+mod orders;
+mod people;
+mod plan;
+pub mod report;
+mod resources;
+pub mod scenario;
+mod series;
+mod server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use uuid::Uuid;
+
+pub use arguments::Args;
+use arguments::Wanted;
+use conduct::{Outcome, Run};
+use hands::Job;
+use interrupt::Interrupt;
+use plan::{Account, Plan, Settings};
+use report::{Live, Reporter};
+use server::{Embedded, Folder, Needs};
+
+use super::exit::Advise as _;
+use super::{Context, Exit};
+
+/// Deliveries up to which the oracle looks without being asked.
+const CHECKED_DELIVERIES: f64 = 2e6;
+/// Descriptors that a process needs besides its clients.
+const OTHER_DESCRIPTORS: u64 = 100;
+/// Tokens are good for the run and this much longer.
+const TOKEN_MARGIN: Duration = Duration::from_secs(3600);
+
+impl Args {
+    pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        if let Some((job, first, last)) = self.part() {
+            return hands::serve(job, first, last).map(|()| Exit::Done);
+        }
+        if self.list_scenarios {
+            return list_scenarios(context);
+        }
+        let reporter = self.report.clone().prepare()?;
+        let wanted = self.wanted()?;
+        // Logging begins with the configuration.
+        let config = context.config()?;
+        let interrupt = Interrupt::listen()?;
+        let prober = Prober { context, config, wanted, interrupt };
+        match self.find_capacity {
+            Some(scale) => capacity::find(&prober, scale, &reporter),
+            None => prober.report(&reporter),
+        }
+    }
+}
+
+fn list_scenarios(context: &Context) -> anyhow::Result<Exit> {
+    #[derive(serde::Serialize)]
+    struct Row {
+        name: &'static str,
+        about: String,
+    }
+    let row = |(name, text): (&'static str, &str)| Ok(Row { name, about: scenario::read(text)?.about });
+    let rows: anyhow::Result<Vec<_>> = scenario::BUILT_IN.into_iter().map(row).collect();
+    context.output.rows(&rows?, ["SCENARIO", "ABOUT"], |row| [row.name.to_owned(), row.about.clone()])?;
+    Ok(Exit::Done)
+}
+
+/// Runs what is wanted, as often as somebody likes.
+struct Prober<'a> {
+    context: &'a Context,
+    config: crate::config::Config,
+    wanted: Wanted,
+    interrupt: Interrupt,
+}
+
+impl Prober<'_> {
+    /// One run, told.
+    fn report(&self, reporter: &Reporter) -> anyhow::Result<Exit> {
+        let Outcome { measured, record, notes } = self.probe(&self.wanted)?;
+        for note in notes {
+            self.context.output.note(&note);
+        }
+        match (&self.wanted.record, record) {
+            (Some(path), Some(record)) => {
+                hands::write_record(path, &record)?;
+                self.context.output.note(format_args!("record written to {}", path.display()));
+            }
+            (Some(path), None) => bail!("there is nothing to write to {}: see above", path.display()),
+            (None, _) => {}
+        }
+        reporter.conclude(&measured, &self.context.output)
+    }
+
+    /// One run.
+    fn probe(&self, wanted: &Wanted) -> anyhow::Result<Outcome> {
+        let run = format!("{}-{:x}", wanted.user_prefix, Uuid::new_v4().as_u128() >> 104);
+        let folder = Folder::new(&run)?;
+        self.check_descriptors(wanted)?;
+        let given = wanted.tokens.as_deref().map(people::given).transpose()?;
+        let clients = given.as_ref().map_or(wanted.scenario.clients, |given| given.len() as u32);
+        let clients = clients.min(wanted.scenario.clients);
+        let (mut embedded, target, accounts);
+        match &wanted.url {
+            Some(url) => {
+                target = server::target(url, wanted.allow_remote)?;
+                embedded = None;
+                accounts = given.unwrap_or_default().into_iter().take(clients as usize).collect();
+            }
+            None => {
+                let started = self.start_server(wanted, &run, &folder)?;
+                target = started.0.target.clone();
+                accounts = started.1;
+                embedded = Some(started.0);
+            }
+        }
+        let settings = Settings { scenario: wanted.scenario.clone(), run, seed: wanted.seed };
+        self.conduct(wanted, settings, accounts, target, embedded.as_mut(), &folder)
+    }
+
+    /// With everybody's accounts in its data directory.
+    fn start_server(&self, wanted: &Wanted, run: &str, folder: &Folder) -> anyhow::Result<(Embedded, Vec<Account>)> {
+        if self.config.deployment() != crate::config::Deployment::Embedded {
+            return Err(anyhow::anyhow!("the configuration names servers, and none is started for them"))
+                .hint("start the deployment and name one of its gateways with --url")
+                .exit(Exit::Usage);
+        }
+        let mut config = self.config.clone();
+        config.data_dir = folder.path().join("data");
+        config.auth.keys_file = std::path::PathBuf::new();
+        let names = people::names(run, wanted.scenario.clients)?;
+        let ttl = wanted.scenario.ramp() + wanted.scenario.duration() + TOKEN_MARGIN;
+        let accounts = people::make(&config, &names, ttl)?;
+        // Only to know how large channels will be; who is in them is the same later.
+        let settings = Settings { scenario: wanted.scenario.clone(), run: run.to_owned(), seed: wanted.seed };
+        let largest_channel = Plan::new(settings, accounts.clone()).largest_channel();
+        let needs = Needs { clients: wanted.scenario.clients, largest_channel };
+        Ok((Embedded::start(self.context, &config.data_dir, needs)?, accounts))
+    }
+
+    fn conduct(
+        &self,
+        wanted: &Wanted,
+        settings: Settings,
+        accounts: Vec<Account>,
+        target: crowd::Target,
+        embedded: Option<&mut Embedded>,
+        folder: &Folder,
+    ) -> anyhow::Result<Outcome> {
+        let plan = Arc::new(Plan::new(settings, accounts));
+        let expected = plan.expected_deliveries();
+        let checks = wanted.check.unwrap_or(expected <= CHECKED_DELIVERIES);
+        let mut notes = Vec::new();
+        if wanted.check.is_none() && !checks {
+            notes.push(format!("some {expected:.0} deliveries are too many to be checked unasked: --check does it"));
+        }
+        let parts = wanted.processes * wanted.threads;
+        // Twice what is expected, and as much again for all that is said besides.
+        let events = (expected * 4.0 / f64::from(parts)) as usize + 1_000_000;
+        let server_pid = wanted.server_pid.or(embedded.as_ref().map(|embedded| embedded.pid()));
+        let job = Job {
+            settings: plan.settings.clone(),
+            accounts: if wanted.processes > 1 { plan.accounts.clone() } else { Vec::new() },
+            target,
+            record: checks.then_some(events),
+            parts,
+        };
+        let run = Run {
+            plan,
+            job,
+            processes: wanted.processes,
+            folder: folder.path(),
+            scenario: wanted.name.clone(),
+            settings: wanted.settings(checks),
+            embedded,
+            server_pid,
+            leaves: wanted.clean_up,
+            interrupt: &self.interrupt,
+            live: Live::new(self.context.output.is_quiet()),
+        };
+        let mut outcome = run.conduct()?;
+        outcome.notes.splice(0..0, notes);
+        Ok(outcome)
+    }
+
+    /// Each client is a descriptor here and one in a server that is started here.
+    fn check_descriptors(&self, wanted: &Wanted) -> anyhow::Result<()> {
+        let limit = resources::descriptors();
+        let clients = u64::from(wanted.scenario.clients);
+        let here = clients.div_ceil(u64::from(wanted.processes)) + OTHER_DESCRIPTORS;
+        if here > limit {
+            let processes = clients.div_ceil(limit.saturating_sub(OTHER_DESCRIPTORS).max(1));
+            return Err(anyhow::anyhow!("{here} descriptors are needed, and a process may have {limit}"))
+                .hint(format!("raise `ulimit -n`, or spread the clients: --processes {processes}"))
+                .exit(Exit::Usage);
+        }
+        if wanted.url.is_none() && clients + OTHER_DESCRIPTORS > limit {
+            return Err(anyhow::anyhow!("the server needs {} descriptors, and may have {limit}", clients + 100))
+                .hint("raise `ulimit -n`, or use fewer clients")
+                .exit(Exit::Usage);
+        }
+        Ok(())
+    }
+}
+
+/// What is told of the settings.
+type Told = BTreeMap<String, String>;

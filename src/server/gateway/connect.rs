@@ -26,6 +26,13 @@ pub struct Connected {
     pub welcome: Frame,
 }
 
+impl Connected {
+    /// The first frame. It is not kept: it may be a large part of a connection's memory.
+    pub fn take_welcome(&mut self) -> Frame {
+        std::mem::replace(&mut self.welcome, Frame::Pong { reference: None })
+    }
+}
+
 impl Drop for Connected {
     fn drop(&mut self) {
         self.gateway.sessions.remove(&self.session);

@@ -1,15 +1,15 @@
 use std::sync::OnceLock;
 
-use axum::body::Bytes;
-use axum::extract::ws::{Message as WsMessage, Utf8Bytes};
+use bytes::Bytes;
 
+use crate::websocket::{Opcode, frame};
 use crate::wire::codec::{to_json, to_msgpack};
 use crate::wire::{Encoding, Frame};
 
-/// A frame for many connections: encoded once for each encoding that is in use, then shared.
+/// A frame for many connections: written once for each encoding that is in use, WebSocket head and all, then shared.
 pub struct Encoded {
     frame: Frame,
-    json: OnceLock<Utf8Bytes>,
+    json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
 }
 
@@ -22,33 +22,27 @@ impl Encoded {
         &self.frame
     }
 
-    pub fn encoded(&self, encoding: Encoding) -> WsMessage {
-        match encoding {
-            Encoding::Json => WsMessage::Text(self.json.get_or_init(|| json(&self.frame)).clone()),
-            Encoding::Msgpack => WsMessage::Binary(self.msgpack.get_or_init(|| msgpack(&self.frame)).clone()),
-        }
+    /// The bytes for a socket.
+    pub fn encoded(&self, encoding: Encoding) -> &Bytes {
+        let cell = match encoding {
+            Encoding::Json => &self.json,
+            Encoding::Msgpack => &self.msgpack,
+        };
+        cell.get_or_init(|| encode(&self.frame, encoding))
     }
 }
 
-/// A frame for one connection.
-pub fn encode(frame: &Frame, encoding: Encoding) -> WsMessage {
+/// A frame for one connection, as the bytes for its socket.
+pub fn encode(message: &Frame, encoding: Encoding) -> Bytes {
+    // Frames are made of text, numbers and lists: encoding them can't fail. Should it ever, the log says so and the
+    // client gets a frame that it can't read instead of nothing, so that the fault is seen on both ends.
     match encoding {
-        Encoding::Json => WsMessage::Text(json(frame)),
-        Encoding::Msgpack => WsMessage::Binary(msgpack(frame)),
+        Encoding::Json => frame(Opcode::Text, to_json(message).unwrap_or_else(unencodable).as_bytes()),
+        Encoding::Msgpack => frame(Opcode::Binary, &to_msgpack(message).unwrap_or_else(unencodable)),
     }
 }
 
-// Frames are made of text, numbers and lists: encoding them can't fail. Should it ever, the log says so and the
-// client gets a frame that it can't read instead of nothing, so that the fault is seen on both ends.
-fn json(frame: &Frame) -> Utf8Bytes {
-    to_json(frame).unwrap_or_else(unencodable).into()
-}
-
-fn msgpack(frame: &Frame) -> Bytes {
-    to_msgpack(frame).unwrap_or_else(|error| unencodable(error).into()).into()
-}
-
-fn unencodable(error: crate::wire::Malformed) -> String {
+fn unencodable<T: Default>(error: crate::wire::Malformed) -> T {
     tracing::error!(%error, "a frame can't be encoded");
-    String::new()
+    T::default()
 }

@@ -45,7 +45,7 @@ impl EventSink for Gateway {
             Event::Typing { channel, username, session } => {
                 let Some(room) = self.rooms.get(channel) else { return };
                 let typist = self.sessions.by_id(session);
-                room.broadcast(&Encoded::new(Frame::Typing { channel, username }), typist.as_deref());
+                room.broadcast(Arc::new(Encoded::new(Frame::Typing { channel, username })), typist.as_deref());
             }
             Event::Refused { origin, code, message } => {
                 let Some(session) = self.sessions.by_id(origin.session) else { return };
@@ -84,7 +84,11 @@ impl Gateway {
         if let Some(room) = self.rooms.get(info.id) {
             room.learn(info, None);
         }
-        for user in joined {
+        // Who has asked is told last: by then the others are in it, as far as they are here.
+        let requester = origin.and_then(|origin| self.sessions.by_id(origin.session));
+        let asked = |user: &&Username| requester.as_ref().is_some_and(|requester| requester.username() == *user);
+        let others = joined.iter().filter(|user| !asked(user));
+        for user in others.chain(joined.iter().filter(asked)) {
             self.sessions.of(user, |session| {
                 session.regain(info.id);
                 // One that still connects may or may not find the channel in its list.
@@ -100,13 +104,10 @@ impl Gateway {
     pub(super) fn enter(&self, session: &Arc<Session>, info: &ChannelInfo, coming: Coming, reference: Option<u64>) {
         let room = self.rooms.enter(info.id, info.last_seq);
         room.learn(info, None);
+        let created = Frame::ChannelCreated { reference, channel: info.clone() };
         // Already in it, and not the one who asks: no news.
-        let is_in = room.confirm(session, coming.since);
-        if !is_in || reference.is_some() {
-            session.push(&Frame::ChannelCreated { reference, channel: info.clone() });
-        }
-        if !is_in {
-            room.join_after(session, coming);
+        if !room.join_after(session, coming, &created) && reference.is_some() {
+            session.push(&created);
         }
     }
 
@@ -139,10 +140,10 @@ impl Gateway {
             member_count: info.member_count,
         };
         if !nothing_changed {
-            let frame = Encoded::new(Frame::MembersChanged(change.clone()));
+            let frame = Arc::new(Encoded::new(Frame::MembersChanged(change.clone())));
             let is_requester =
                 |session: &Session| requester.as_ref().is_some_and(|requester| requester.id == session.id);
-            room.broadcast(&frame, requester.as_deref());
+            room.broadcast(Arc::clone(&frame), requester.as_deref());
             for user in &removed {
                 self.sessions.of(user, |session| {
                     if !is_requester(session) {
@@ -170,12 +171,12 @@ impl Gateway {
 }
 
 /// Tells everybody in the room what all members have, as far as that has risen.
-pub(super) fn say_watermarks(room: &Room, delivered: Option<Seq>, read: Option<Seq>) {
+pub(super) fn say_watermarks(room: &Arc<Room>, delivered: Option<Seq>, read: Option<Seq>) {
     let channel = room.id;
     let delivered = delivered.map(|seq| Status::Delivered { channel, seq });
     let read = read.map(|seq| Status::Read { channel, seq });
     for status in delivered.into_iter().chain(read) {
-        room.broadcast(&Encoded::new(Frame::Status(status)), None);
+        room.broadcast(Arc::new(Encoded::new(Frame::Status(status))), None);
     }
 }
 

@@ -1,9 +1,15 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
 
-use axum::extract::ws::Message as WsMessage;
-use parking_lot::Mutex;
+use bytes::{Buf, Bytes};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+/// Frames in one system call, at most.
+const MAX_VECTORED: usize = 64;
 
 /// Why a connection is to be closed (RFC 6455 §7.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +27,11 @@ impl Closing {
 /// 1013, "try again later": it reads too slowly, and can resume when it is back.
 pub const SLOW_CONSUMER: Closing = Closing::new(1013, "slow consumer: reconnect and resume");
 
-/// The frames that wait for one connection, bounded by number and by bytes. Empty, it holds no heap memory.
+/// The way of frames to one socket.
+///
+/// While nothing waits, a frame is written right away by whoever has it: no buffer, no task to be woken. What the
+/// socket doesn't take waits here, bounded by number and by bytes, and the connection's task writes it when it can.
+/// Empty, an outbox holds no heap memory.
 pub struct Outbox {
     state: Mutex<State>,
     changed: Notify,
@@ -31,9 +41,26 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct State {
-    frames: VecDeque<WsMessage>,
+    /// `None` until the connection has said its first words, and after its end: then frames wait.
+    socket: Option<Arc<TcpStream>>,
+    /// Of the first, a part may be written already.
+    frames: VecDeque<Bytes>,
     bytes: usize,
+    /// A part of the first frame is written: it must be written to its end before anything else is.
+    is_begun: bool,
+    /// Frames that have left, ever.
+    written: u64,
+    page: Page,
     closing: Option<Closing>,
+}
+
+/// Frames that the connection has asked for, in one piece: they say nothing about the reader, and don't count against
+/// the bounds until all of them have left.
+#[derive(Default)]
+struct Page {
+    end: u64,
+    frames: usize,
+    bytes: usize,
 }
 
 impl Outbox {
@@ -41,25 +68,85 @@ impl Outbox {
         Self { state: Mutex::default(), changed: Notify::new(), max_frames, max_bytes }
     }
 
-    /// Puts a frame at the end. When there is no room the connection is closed instead: it must never miss a frame
-    /// in the middle.
-    pub fn push(&self, frame: WsMessage) {
+    /// From now on frames go to `socket`: `first` before those that wait.
+    pub fn open(&self, socket: Arc<TcpStream>, first: Bytes) {
         let mut state = self.state.lock();
+        state.bytes += first.len();
+        state.frames.push_front(first);
+        state.socket = Some(socket);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Writes a frame, or puts it at the end of those that wait. When there is no room the connection is closed
+    /// instead: it must never miss a frame in the middle.
+    pub fn push(&self, frame: &Bytes) {
+        self.push_all(std::slice::from_ref(frame));
+    }
+
+    /// The same for several, in one system call.
+    pub fn push_all(&self, frames: &[Bytes]) {
+        let mut state = self.state.lock();
+        let mut begun = 0;
+        let mut rest = frames;
+        if state.frames.is_empty()
+            && state.closing.is_none()
+            && let Some(socket) = &state.socket
+        {
+            // An error is the connection's task's to see.
+            (rest, begun) = write_now(socket, frames).unwrap_or((frames, 0));
+            state.written += (frames.len() - rest.len()) as u64;
+            if rest.is_empty() {
+                return;
+            }
+        }
+        self.put(state, rest, begun);
+    }
+
+    /// Puts a frame at the end of those that wait, for the connection's task to write.
+    pub fn push_soon(&self, frame: &Bytes) {
+        self.put(self.state.lock(), std::slice::from_ref(frame), 0);
+    }
+
+    /// Of the first frame, `begun` bytes are written.
+    fn put(&self, mut state: MutexGuard<'_, State>, frames: &[Bytes], mut begun: usize) {
         if state.closing.is_some() {
             return;
         }
-        // One frame may go beyond the bytes: a reply that is larger than the outbox says nothing about the reader.
-        if state.frames.len() >= self.max_frames || state.bytes >= self.max_bytes {
-            metrics::counter!("aula_slow_consumers_total").increment(1);
-            state.frames = VecDeque::new();
-            state.bytes = 0;
-            state.closing = Some(SLOW_CONSUMER);
-        } else {
-            state.bytes += length(&frame);
+        for frame in frames {
+            let Page { frames, bytes, .. } = state.page;
+            // One frame may go beyond the bytes: a reply that is larger than the outbox says nothing about the reader.
+            if state.frames.len() >= self.max_frames + frames || state.bytes >= self.max_bytes + bytes {
+                metrics::counter!("aula_slow_consumers_total").increment(1);
+                state.give_up(SLOW_CONSUMER);
+                break;
+            }
+            let mut frame = frame.clone();
+            state.is_begun |= begun > 0;
+            frame.advance(std::mem::take(&mut begun));
+            state.bytes += frame.len();
             state.frames.push_back(frame);
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Puts what the connection has asked for behind the frames that wait, however much it is. The caller must see it
+    /// written before it asks for more.
+    pub fn push_page(&self, frames: impl Iterator<Item = Bytes>) {
+        let mut state = self.state.lock();
+        if state.closing.is_some() {
+            return;
+        }
+        let mut page = Page::default();
+        for frame in frames {
+            page.frames += 1;
+            page.bytes += frame.len();
+            state.frames.push_back(frame);
+        }
+        state.bytes += page.bytes;
+        page.end = state.written + state.frames.len() as u64;
+        state.page = page;
     }
 
     /// Closes the connection after the frames that wait already. The first reason stands.
@@ -68,22 +155,63 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// Moves all frames to `frames`; says whether to close after them.
-    pub fn take(&self, frames: &mut Vec<WsMessage>) -> Option<Closing> {
-        let mut state = self.state.lock();
-        state.bytes = 0;
-        frames.extend(std::mem::take(&mut state.frames));
-        state.closing.clone()
+    /// How many frames will have left when all that wait now have.
+    pub fn end(&self) -> u64 {
+        let state = self.state.lock();
+        state.written + state.frames.len() as u64
     }
 
+    /// Writes what waits, as far as the socket takes it now. Whether everything before `end` has left.
+    ///
+    /// Errors: the socket's.
+    pub fn flush(&self, end: u64) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        let State { socket: Some(socket), .. } = &*state else { return Ok(state.frames.is_empty()) };
+        let socket = Arc::clone(socket);
+        while state.written < end && !state.frames.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_VECTORED];
+            let mut count = 0;
+            for (slice, frame) in slices.iter_mut().zip(&state.frames) {
+                *slice = IoSlice::new(frame);
+                count += 1;
+            }
+            match socket.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => state.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        if state.frames.is_empty() {
+            // Most connections never wait again.
+            state.frames = VecDeque::new();
+        }
+        Ok(state.written >= end || state.frames.is_empty())
+    }
+
+    /// The connection ends: nothing is written here any more, and the socket is let go. Returns what must be written
+    /// before a close can be, the rest of a frame that was begun.
+    pub fn finish(&self) -> Option<Bytes> {
+        let mut state = self.state.lock();
+        let rest = state.is_begun.then(|| state.frames.pop_front()).flatten();
+        *state = State { closing: Some(Closing::new(1006, "")), ..State::default() };
+        rest
+    }
+
+    /// Why the connection is to be closed, once what waits is written.
+    pub fn closing(&self) -> Option<Closing> {
+        self.state.lock().closing.clone()
+    }
+
+    /// Whether nothing waits, not even a close.
     pub fn is_empty(&self) -> bool {
         let state = self.state.lock();
         state.frames.is_empty() && state.closing.is_none()
     }
 
     /// Whether so much may be pushed at once, and leave room for what comes meanwhile.
-    pub fn fits(&self, frames: &[WsMessage]) -> bool {
-        let bytes: usize = frames.iter().map(length).sum();
+    pub fn fits(&self, frames: &[Bytes]) -> bool {
+        let bytes: usize = frames.iter().map(Bytes::len).sum();
         frames.len() <= 1 || (frames.len() <= self.max_frames / 2 && bytes <= self.max_bytes / 2)
     }
 
@@ -92,51 +220,67 @@ impl Outbox {
         self.state.lock().closing.as_ref() == Some(&SLOW_CONSUMER)
     }
 
-    /// Resolves when something was pushed or closed since the last time; for one waiter.
+    /// Resolves when something waits or is closed since the last time; for one waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
+
+    /// All frames that wait, where there is no socket; and whether it is being closed.
+    #[cfg(test)]
+    pub fn take(&self) -> (Vec<Bytes>, Option<Closing>) {
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        (std::mem::take(&mut state.frames).into(), state.closing.clone())
+    }
 }
 
-fn length(frame: &WsMessage) -> usize {
-    match frame {
-        WsMessage::Text(text) => text.len(),
-        WsMessage::Binary(bytes) | WsMessage::Ping(bytes) | WsMessage::Pong(bytes) => bytes.len(),
-        WsMessage::Close(_) => 0,
+/// What is left of `frames`, and how much of the first of these is written.
+fn write_now<'a>(socket: &TcpStream, frames: &'a [Bytes]) -> io::Result<(&'a [Bytes], usize)> {
+    let mut written = match frames {
+        [frame] => socket.try_write(frame)?,
+        _ => {
+            let mut slices = [IoSlice::new(&[]); MAX_VECTORED];
+            slices.iter_mut().zip(frames).for_each(|(slice, frame)| *slice = IoSlice::new(frame));
+            socket.try_write_vectored(&slices[..frames.len().min(MAX_VECTORED)])?
+        }
+    };
+    let whole = frames.iter().take_while(|frame| {
+        let is_whole = written >= frame.len();
+        written -= if is_whole { frame.len() } else { 0 };
+        is_whole
+    });
+    let whole = whole.count();
+    Ok((&frames[whole..], written))
+}
+
+impl State {
+    fn advance(&mut self, mut written: usize) {
+        self.bytes = self.bytes.saturating_sub(written);
+        while let Some(first) = self.frames.front_mut() {
+            if written < first.len() {
+                first.advance(written);
+                self.is_begun |= written > 0;
+                return;
+            }
+            written -= first.len();
+            self.frames.pop_front();
+            self.is_begun = false;
+            self.written += 1;
+        }
+        if self.written >= self.page.end {
+            self.page = Page::default();
+        }
+    }
+
+    /// Forgets what waits, but for the rest of a frame that was begun.
+    fn give_up(&mut self, closing: Closing) {
+        let rest = self.is_begun.then(|| self.frames.pop_front()).flatten();
+        self.bytes = rest.as_ref().map_or(0, Bytes::len);
+        self.frames = rest.into_iter().collect();
+        self.closing = Some(closing);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(text: &str) -> WsMessage {
-        WsMessage::Text(text.into())
-    }
-
-    #[test]
-    fn a_full_outbox_closes_rather_than_leaves_a_frame_out() {
-        for outbox in [Outbox::new(2, 1000), Outbox::new(100, 5)] {
-            outbox.push(frame("one"));
-            outbox.push(frame("22"));
-            assert!(!outbox.is_overrun());
-            outbox.push(frame("3"));
-            outbox.push(frame("4"));
-            let mut frames = Vec::new();
-            assert_eq!(outbox.take(&mut frames), Some(SLOW_CONSUMER));
-            assert!(frames.is_empty());
-        }
-    }
-
-    #[test]
-    fn what_waits_goes_out_before_the_close() {
-        let outbox = Outbox::new(10, 1000);
-        outbox.push(frame("one"));
-        outbox.close(Closing::new(1000, "bye"));
-        outbox.close(Closing::new(1001, "later"));
-        outbox.push(frame("two"));
-        let mut frames = Vec::new();
-        assert_eq!(outbox.take(&mut frames), Some(Closing::new(1000, "bye")));
-        assert_eq!(frames, [frame("one")]);
-    }
-}
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;

@@ -116,7 +116,7 @@ impl Gateway {
     }
 
     /// Says again what may have been missed: what is stored, and how far everybody has come.
-    fn repair_statuses(&self, room: &Room, membership: &Membership) {
+    fn repair_statuses(&self, room: &Arc<Room>, membership: &Membership) {
         let head = membership.channel.last_seq;
         for message in room.take_untold(head) {
             let (channel, seq, client_id) = (message.channel, message.seq, message.client_id);
@@ -159,8 +159,7 @@ impl Gateway {
         if session.joins_later(&channel, coming) {
             return;
         }
-        session.push(&Frame::ChannelCreated { reference: None, channel });
-        room.join_after(session, coming);
+        room.join_after(session, coming, &Frame::ChannelCreated { reference: None, channel });
     }
 
     /// Rooms that none of the users read above is in any more: their end is known from the log alone.

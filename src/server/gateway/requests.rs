@@ -169,11 +169,13 @@ impl Gateway {
         let answer = serve(Arc::clone(self), Arc::clone(session));
         let gateway = Arc::clone(self);
         tokio::spawn(async move {
-            match answer.await {
-                Ok(Some(frame)) => in_flight.session().push(&frame),
+            let answer = answer.await;
+            let session = in_flight.end();
+            match answer {
+                Ok(Some(frame)) => session.push(&frame),
                 // It has been answered on the way.
                 Ok(None) => {}
-                Err(refusal) => gateway.refuse(in_flight.session(), refusal.into_error(reference)),
+                Err(refusal) => gateway.refuse(&session, refusal.into_error(reference)),
             }
         });
         Ok(())

@@ -1,3 +1,4 @@
+mod handing;
 mod stays;
 
 use std::collections::{HashMap, VecDeque};
@@ -6,6 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use self::handing::{Audience, Said};
 use super::encoded::Encoded;
 use super::session::Session;
 use crate::message::{Change, ChannelId, Kind, Message, Millis, Seq, Username};
@@ -20,6 +22,8 @@ const MAX_AHEAD: usize = 4096;
 pub struct Room {
     pub id: ChannelId,
     inner: Mutex<Inner>,
+    /// Held while sessions are handed frames; taken before `inner`.
+    handing: Mutex<()>,
     ring_frames: usize,
     /// Held by whoever compares it with the store: many who ask for it at once share a read.
     pub(super) comparing: tokio::sync::Mutex<()>,
@@ -30,7 +34,17 @@ struct Inner {
     last_seq: Seq,
     /// The newest frames, dense, ending at `last_seq`.
     ring: VecDeque<(Arc<Message>, Arc<Encoded>)>,
-    members: Vec<Member>,
+    /// Shared with a round that is under way.
+    members: Arc<Vec<Member>>,
+    /// What is to be handed to them.
+    said: Vec<Said>,
+    /// The number of what is said next.
+    spoken: u64,
+    /// What has a lower number has been handed over, or is just being so.
+    taken: u64,
+    /// A task is about to hand it over.
+    is_round_due: bool,
+    handed_at: Instant,
     /// Each user's last change that is delivered but perhaps not stored yet. Who is removed by it must not come back
     /// by an old list, nor by an addition before it.
     unsettled: HashMap<Username, Unsettled>,
@@ -64,12 +78,16 @@ struct Ahead {
     last: Seq,
 }
 
+#[derive(Clone)]
 struct Member {
     session: Arc<Session>,
     /// It is being sent what it missed: new messages would overtake that.
     paused: bool,
     /// Its user was in the channel when it ended here: only a later entry can remove it.
     since: Seq,
+    /// It is to have what is said from this number on; of the log's entries, from the other.
+    joined_at: u64,
+    live_from: u64,
 }
 
 /// What became of a message.
@@ -101,7 +119,12 @@ impl Room {
         let inner = Inner {
             last_seq,
             ring: VecDeque::new(),
-            members: Vec::new(),
+            members: Arc::default(),
+            said: Vec::new(),
+            spoken: 0,
+            taken: 0,
+            is_round_due: false,
+            handed_at: Instant::now(),
             unsettled: HashMap::new(),
             ahead: None,
             delivered_by_all: 0,
@@ -113,7 +136,13 @@ impl Room {
             compared: None,
             is_unsure: false,
         };
-        Self { id, inner: Mutex::new(inner), ring_frames, comparing: tokio::sync::Mutex::default() }
+        Self {
+            id,
+            inner: Mutex::new(inner),
+            handing: Mutex::default(),
+            ring_frames,
+            comparing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// One that begins at a stored head while others were forgotten lately.
@@ -122,26 +151,16 @@ impl Room {
         self
     }
 
-    /// A message from its owner.
-    pub fn deliver(&self, message: Arc<Message>) -> Delivered {
+    /// A message from its owner. To be called within the runtime.
+    pub fn deliver(self: &Arc<Self>, message: Arc<Message>) -> Delivered {
+        // It may change who is in the room.
+        if message.kind == Kind::System {
+            return self.hold().deliver(message, self);
+        }
         let mut inner = self.inner.lock();
-        inner.used = Instant::now();
-        if message.seq <= inner.last_seq {
-            return Delivered::Again;
-        }
-        if let Some(ahead) = &mut inner.ahead {
-            ahead.last = ahead.last.max(message.seq);
-            if ahead.waiting.len() < MAX_AHEAD {
-                ahead.waiting.push_back(message);
-            }
-            return Delivered::Waits;
-        }
-        if message.seq > inner.last_seq + 1 {
-            let missing = Delivered::Missing { after: inner.last_seq, before: message.seq };
-            inner.ahead = Some(Ahead { last: message.seq, waiting: VecDeque::from([message]) });
-            return missing;
-        }
-        Delivered::To(inner.hand_out(message, self))
+        let delivered = inner.deliver(message, self);
+        self.hand_over_soon(inner);
+        delivered
     }
 
     /// Takes note that the log reaches to `head`, by other news than the entries themselves. Returns the hole that
@@ -208,7 +227,7 @@ impl Room {
 
     /// Stored entries behind the room's end. Returns what is still missing of what it knows of.
     pub fn fill(&self, fetched: Vec<Message>) -> Option<(Seq, Seq)> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.hold();
         for message in fetched {
             if message.seq == inner.last_seq + 1 {
                 inner.hand_out(Arc::new(message), self);
@@ -219,7 +238,7 @@ impl Room {
 
     /// Gives the missing entries behind `after` up: says so, and goes on behind them. Returns the next hole, if there is one.
     pub fn skip(&self, after: Seq) -> Option<(Seq, Seq)> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.hold();
         // They came after all.
         if inner.last_seq != after {
             return inner.hole();
@@ -229,7 +248,7 @@ impl Room {
 
     /// Goes on behind what is missing if nobody is here to miss it: who comes begins at the present end.
     pub fn skip_for_nobody(&self) -> bool {
-        let mut inner = self.inner.lock();
+        let mut inner = self.hold();
         if !inner.members.is_empty() {
             return false;
         }
@@ -245,8 +264,11 @@ impl Room {
     /// isn't in the room.
     pub fn pause(&self, session: &Session) -> Option<Seq> {
         let mut inner = self.inner.lock();
-        inner.member(session)?.paused = true;
-        Some(inner.last_seq)
+        if inner.member(session).is_none_or(|member| !inner.is_in_round(member)) {
+            return inner.pause(session);
+        }
+        drop(inner);
+        self.hold().pause(session)
     }
 
     /// Lets new messages through again for a session that has everything up to `after`.
@@ -255,20 +277,21 @@ impl Room {
         if inner.member(session).is_none() {
             return Unpaused::Gone;
         }
-        match inner.hand_ring(session, after) {
-            Err(last) => Unpaused::Behind(last),
-            Ok(()) => {
-                if let Some(member) = inner.member(session) {
-                    member.paused = false;
-                }
-                Unpaused::Live(inner.last_seq)
-            }
+        if let Err(last) = inner.hand_ring(session, after) {
+            return Unpaused::Behind(last);
         }
+        let spoken = inner.spoken;
+        if let Some(member) = inner.member_mut(session) {
+            (member.paused, member.live_from) = (false, spoken);
+        }
+        Unpaused::Live(inner.last_seq)
     }
 
     /// A frame that is no log entry, to all sessions but one.
-    pub fn broadcast(&self, frame: &Encoded, except: Option<&Session>) -> usize {
-        self.inner.lock().broadcast(frame, except)
+    pub fn broadcast(self: &Arc<Self>, frame: Arc<Encoded>, except: Option<&Session>) {
+        let mut inner = self.inner.lock();
+        inner.say(frame, except.map_or(Audience::All, |session| Audience::AllBut(session.id)));
+        self.hand_over_soon(inner);
     }
 
     /// Takes note of watermarks; returns those that are news. What an owner that was overtaken says late is none
@@ -321,8 +344,41 @@ impl Room {
 }
 
 impl Inner {
-    fn member(&mut self, session: &Session) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.session.id == session.id)
+    fn member(&self, session: &Session) -> Option<&Member> {
+        self.members.iter().find(|member| member.session.id == session.id)
+    }
+
+    /// All members are copied if a round is under way.
+    fn member_mut(&mut self, session: &Session) -> Option<&mut Member> {
+        let index = self.members.iter().position(|member| member.session.id == session.id)?;
+        Arc::make_mut(&mut self.members).get_mut(index)
+    }
+
+    /// See [`Room::pause`].
+    fn pause(&mut self, session: &Session) -> Option<Seq> {
+        self.member_mut(session)?.paused = true;
+        Some(self.last_seq)
+    }
+
+    /// See [`Room::deliver`].
+    fn deliver(&mut self, message: Arc<Message>, room: &Room) -> Delivered {
+        self.used = Instant::now();
+        if message.seq <= self.last_seq {
+            return Delivered::Again;
+        }
+        if let Some(ahead) = &mut self.ahead {
+            ahead.last = ahead.last.max(message.seq);
+            if ahead.waiting.len() < MAX_AHEAD {
+                ahead.waiting.push_back(message);
+            }
+            return Delivered::Waits;
+        }
+        if message.seq > self.last_seq + 1 {
+            let missing = Delivered::Missing { after: self.last_seq, before: message.seq };
+            self.ahead = Some(Ahead { last: message.seq, waiting: VecDeque::from([message]) });
+            return missing;
+        }
+        Delivered::To(self.hand_out(message, room))
     }
 
     /// Everything after `after`; `Err` with the present end, and nothing handed, if some of it is not in the ring or
@@ -333,28 +389,25 @@ impl Inner {
             return Err(self.last_seq);
         }
         let newer = self.ring.iter().filter(|(message, _)| message.seq > after);
-        let frames: Vec<_> = newer.map(|(_, frame)| frame.encoded(session.encoding)).collect();
+        let frames: Vec<_> = newer.map(|(_, frame)| frame.encoded(session.encoding).clone()).collect();
         if !session.outbox.fits(&frames) {
             return Err(self.last_seq);
         }
-        for frame in frames {
-            session.outbox.push(frame);
-        }
+        session.outbox.push_all(&frames);
         Ok(())
     }
 
+    /// How many sessions it goes to.
     fn hand_out(&mut self, message: Arc<Message>, room: &Room) -> usize {
         let frame = Arc::new(Encoded::new(Frame::Message(Arc::clone(&message))));
-        let mut reached = 0;
-        for member in self.members.iter().filter(|member| !member.paused) {
-            member.session.push_shared(&frame);
-            reached += 1;
-        }
+        let reached = self.members.iter().filter(|member| !member.paused).count();
+        self.say(Arc::clone(&frame), Audience::Live);
         self.last_seq = message.seq;
         self.last_at = self.last_at.max(message.at);
         match Change::of(&message) {
             // The removed see the entry that removes them, and nothing after it (promise P11).
             Some(Change::Removed { members }) => {
+                self.hand_over();
                 self.remove_users(&members, room.id, message.seq);
                 let change = Unsettled { seq: message.seq, is_member: false };
                 self.unsettled.extend(members.into_iter().map(|user| (user, change)));
@@ -406,21 +459,10 @@ impl Inner {
     fn skip(&mut self, room: &Room) -> Option<(Seq, Seq)> {
         let (after, next) = self.hole()?;
         let gap = Encoded::new(Frame::Gap { channel: room.id, after, last_seq: next - 1 });
-        self.broadcast(&gap, None);
+        self.say(Arc::new(gap), Audience::All);
         self.ring.clear();
         self.last_seq = next - 1;
         self.catch_up(room)
-    }
-
-    fn broadcast(&self, frame: &Encoded, except: Option<&Session>) -> usize {
-        let mut reached = 0;
-        for Member { session, .. } in &self.members {
-            if except.is_none_or(|not_this| not_this.id != session.id) {
-                session.push_shared(frame);
-                reached += 1;
-            }
-        }
-        reached
     }
 }
 

@@ -84,7 +84,13 @@ impl Session {
     }
 
     pub fn push(&self, frame: &Frame) {
-        self.outbox.push(encode(frame, self.encoding));
+        self.outbox.push(&encode(frame, self.encoding));
+    }
+
+    /// The same, but the connection's task writes it, together with what else there is by then: for a thread that has
+    /// many answers to give, perhaps to the same client.
+    pub fn push_soon(&self, frame: &Frame) {
+        self.outbox.push_soon(&encode(frame, self.encoding));
     }
 
     pub fn push_shared(&self, frame: &Encoded) {
@@ -193,8 +199,9 @@ impl Session {
 pub struct InFlight(Arc<Session>);
 
 impl InFlight {
-    pub fn session(&self) -> &Session {
-        &self.0
+    /// Its end: who is answered may ask for the next thing at once.
+    pub fn end(self) -> Arc<Session> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::extract::ws::Message as WsMessage;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -23,6 +23,7 @@ use crate::server::sqlite::holder::Holder;
 use crate::server::sqlite::testing::TempDatabase;
 use crate::server::store::testing::{Owned, change, message};
 use crate::server::store::{ChannelBatch, ChannelState, Earlier, Membership, Page, SqliteStore, Store, StoreError};
+use crate::websocket::{self, Item, Reader, Violation};
 use crate::wire::Encoding;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,11 +117,18 @@ pub fn removed(channel: &Owned, seq: Seq, name: &str) -> Message {
 
 /// What a session was sent since the last time, in short: what it is, and of which seq.
 pub fn frames(connected: &Connected) -> Vec<String> {
-    let mut frames = Vec::new();
-    assert!(connected.session.outbox.take(&mut frames).is_none(), "it is being closed");
-    let short = |frame: WsMessage| {
-        let WsMessage::Text(text) = frame else { panic!("{frame:?}") };
-        let frame: Value = serde_json::from_str(&text).unwrap();
+    let (frames, closing) = connected.session.outbox.take();
+    assert!(closing.is_none(), "it is being closed");
+    let short = |frame: Bytes| {
+        let mut texts = Vec::new();
+        let mut reader = Reader::new(websocket::Role::Client, usize::MAX);
+        let read = reader.read(&mut frame.to_vec(), |item| {
+            let Item::Text(text) = item else { panic!("{item:?}") };
+            texts.push(serde_json::from_str::<Value>(text).unwrap());
+            Ok::<_, Violation>(())
+        });
+        read.unwrap();
+        let [frame] = &texts[..] else { panic!("{texts:?}") };
         let op = if frame["op"] == "status" { &frame["status"] } else { &frame["op"] };
         let seq = [&frame["seq"], &frame["channel"]["last_seq"], &frame["last_seq"]];
         let seq = seq.into_iter().find(|seq| seq.is_u64()).unwrap_or(&json!(null)).clone();

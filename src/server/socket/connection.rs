@@ -1,41 +1,50 @@
 //! One connection, from its first frame to its last.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
-use axum::extract::ws::{CloseFrame, Message as WsMessage, WebSocket};
-use futures_util::{SinkExt, StreamExt};
+use bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::line::Line;
 use crate::message::Millis;
 use crate::server::auth::Identity;
 use crate::server::gateway::{
     Closing, Connected, Gateway, Resume, SLOW_CONSUMER, Session, Step, count_refusal, encode,
 };
+use crate::websocket::{Item, Opcode, Violation, close_frame, frame};
 use crate::wire::frame::{Error, Reply, Resumed};
 use crate::wire::{Encoding, ErrorCode, Frame, Incoming, Malformed, Request, decode_json, decode_msgpack};
 
 /// How long the other side may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs the connection to its end.
+/// Runs the connection to its end. `early` is what came right behind the handshake.
+///
+/// Whatever is needed only now and then is boxed: it would take its place in the memory of each connection all the time.
 pub(super) async fn run(
-    socket: WebSocket,
+    socket: TcpStream,
+    early: Bytes,
     gateway: Arc<Gateway>,
     encoding: Encoding,
     identity: Option<Identity>,
     unauthenticated: Option<OwnedSemaphorePermit>,
 ) {
-    let mut connection = Connection { socket, gateway, encoding };
-    match connection.live(identity, unauthenticated).await {
-        Ok(()) | Err(Ended::Gone) => {}
-        Err(Ended::Goodbye) => connection.answer_goodbye().await,
-        Err(Ended::Closing(closing)) => {
-            tracing::debug!(code = closing.code, reason = %closing.reason, "closing a connection");
-            metrics::counter!("aula_closes_total", "reason" => reason_label(closing.code)).increment(1);
-            connection.close(closing).await;
+    let line = Line::new(socket, gateway.config().session.max_frame_bytes);
+    let mut connection = Connection { line, gateway, encoding, waiting: VecDeque::new(), pong: None };
+    let entered = Box::pin(connection.enter(early, identity, unauthenticated)).await;
+    let (ended, begun) = match entered {
+        Ok((connected, resume)) => {
+            let ended = connection.live(&connected.session, resume).await;
+            (ended, connected.session.outbox.finish())
         }
+        Err(ended) => (Err(ended), None),
+    };
+    if let Err(ended) = ended {
+        Box::pin(connection.end(ended, begun)).await;
     }
 }
 
@@ -45,62 +54,73 @@ const EXPIRED: Closing = Closing::new(1008, "the token has expired: log in or re
 const LONGEST_ALARM: Duration = Duration::from_secs(365 * 24 * 3600);
 
 struct Connection {
-    socket: WebSocket,
+    line: Line,
     gateway: Arc<Gateway>,
     encoding: Encoding,
+    /// Requests that were read together with one that must be served before them.
+    waiting: VecDeque<Incoming>,
+    /// The answer to the newest ping; the earlier ones need none (RFC 6455 §5.5.3).
+    pong: Option<Bytes>,
 }
 
 /// Why a connection is over.
 enum Ended {
     /// The other side is gone.
     Gone,
-    /// The other side closes.
-    Goodbye,
+    /// The other side closes, with this code.
+    Goodbye(u16),
     Closing(Closing),
 }
 
-impl From<axum::Error> for Ended {
-    fn from(error: axum::Error) -> Self {
-        use tungstenite::Error;
-        let Ok(error) = error.into_inner().downcast::<Error>() else { return Self::Gone };
-        match *error {
-            Error::Capacity(_) => Self::Closing(Closing::new(1009, "the frame is too large")),
-            Error::Utf8(_) => Self::Closing(Closing::new(1007, "a text frame that is not UTF-8")),
-            Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => Self::Gone,
-            Error::Protocol(error) => {
-                Self::Closing(Closing { code: 1002, reason: format!("protocol error: {error}").into() })
-            }
-            _ => Self::Gone,
-        }
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Violation> for Ended {
+    fn from(violation: Violation) -> Self {
+        Self::Closing(Closing { code: violation.code(), reason: violation.to_string().into() })
     }
 }
 
 impl From<Malformed> for Ended {
     fn from(malformed: Malformed) -> Self {
-        // A close frame has at most 125 bytes, two of them the code (RFC 6455 §5.5).
-        let reason = malformed.to_string();
-        Self::Closing(Closing { code: 1007, reason: cut(&reason, 120).to_owned().into() })
+        Self::Closing(Closing { code: 1007, reason: malformed.to_string().into() })
     }
 }
 
 impl Connection {
-    async fn live(&mut self, identity: Option<Identity>, permit: Option<OwnedSemaphorePermit>) -> Result<(), Ended> {
+    /// From a stranger to a session, whose welcome waits in its outbox.
+    async fn enter(
+        &mut self,
+        early: Bytes,
+        identity: Option<Identity>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<(Connected, Option<Resume>), Ended> {
+        self.wait_with(early)?;
         let (identity, resume) = match identity {
             Some(identity) => (identity, Resume::new(None, Default::default())),
             None => self.authenticate().await?,
         };
         // From here on it counts as a session, not as a stranger.
         drop(permit);
-        let connected = match self.gateway.connect(identity, self.encoding).await {
+        let mut connected = match self.gateway.connect(identity, self.encoding).await {
             Ok(connected) => connected,
             Err(error) => return Err(self.turn_away(Error { reference: resume.reference, ..error }).await),
         };
-        let Connected { session, welcome, .. } = &connected;
-        self.write(&mut vec![encode(welcome, self.encoding)], session).await?;
-        if !resume.channels.is_empty() {
-            self.resume(session, resume).await?;
-        }
-        self.talk(session).await
+        let welcome = encode(&connected.take_welcome(), self.encoding);
+        connected.session.outbox.open(Arc::clone(&self.line.socket), welcome);
+        Ok((connected, (!resume.channels.is_empty()).then_some(resume)))
+    }
+
+    /// What was read before it can be served.
+    fn wait_with(&mut self, early: Bytes) -> Result<(), Ended> {
+        let Self { line, encoding, waiting, pong, .. } = self;
+        line.take(&mut Vec::from(early), |item| {
+            waiting.extend(decode(*encoding, item, pong)?);
+            Ok(())
+        })
     }
 
     /// Waits for the first frame, which must be `auth`.
@@ -142,10 +162,20 @@ impl Connection {
 
     async fn first_request(&mut self) -> Result<Incoming, Ended> {
         loop {
-            let frame = self.socket.next().await.ok_or(Ended::Gone)??;
-            if let Some(incoming) = decode(self.encoding, &frame)? {
+            if let Some(pong) = self.pong.take()
+                && !self.line.write(pong, CLOSE_TIMEOUT).await
+            {
+                return Err(Ended::Gone);
+            }
+            if let Some(incoming) = self.waiting.pop_front() {
                 return Ok(incoming);
             }
+            self.line.socket.readable().await?;
+            let Self { line, encoding, waiting, pong, .. } = self;
+            line.read(|item| {
+                waiting.extend(decode(*encoding, item, pong)?);
+                Ok::<_, Ended>(())
+            })?;
         }
     }
 
@@ -158,56 +188,47 @@ impl Connection {
             _ => Closing::new(1008, "refused"),
         };
         let frame = encode(&Frame::Error(error), self.encoding);
-        match tokio::time::timeout(CLOSE_TIMEOUT, self.socket.send(frame)).await {
-            Ok(Ok(())) => Ended::Closing(closing),
-            _ => Ended::Gone,
-        }
+        if self.line.write(frame, CLOSE_TIMEOUT).await { Ended::Closing(closing) } else { Ended::Gone }
     }
 
-    /// The connection's life: requests in, frames out, until one side ends it.
-    async fn talk(&mut self, session: &Arc<Session>) -> Result<(), Ended> {
+    /// The session's life: requests in, frames out, until one side ends it.
+    async fn live(&mut self, session: &Arc<Session>, mut resume: Option<Resume>) -> Result<(), Ended> {
         let config = Arc::clone(self.gateway.config());
         let valid_for = session.identity.expires_at.0.saturating_sub(Millis::now().0);
         let expires_in = Duration::from_millis(u64::try_from(valid_for).unwrap_or(0)).min(LONGEST_ALARM);
         let expires = Instant::now() + expires_in;
         let mut last_heard = Instant::now();
-        let mut frames = Vec::new();
+        self.write_out(session).await?;
         // Re-armed only when it fires: a busy connection pays nothing for it.
         let alarm = tokio::time::sleep(config.session.ping_interval.min(expires_in));
         tokio::pin!(alarm);
         loop {
-            // Once a turn, not until it is empty: a flood of frames must not keep the turn from what else there is.
-            if !session.outbox.is_empty() {
-                let closing = session.outbox.take(&mut frames);
-                if closing.as_ref() == Some(&SLOW_CONSUMER) {
-                    return Err(Ended::Closing(SLOW_CONSUMER));
-                }
-                self.write(&mut frames, session).await?;
-                if let Some(closing) = closing {
-                    return Err(Ended::Closing(closing));
-                }
+            if let Some(asked) = resume.take() {
+                Box::pin(self.resume(session, asked)).await?;
             }
+            resume = self.serve_waiting(session);
+            if let Some(pong) = self.pong.take() {
+                session.outbox.push(&pong);
+            }
+            // Once a turn, not until it is empty: a flood of frames must not keep the turn from what else there is.
+            self.drain(session).await?;
             if Instant::now() >= expires {
                 return Err(Ended::Closing(EXPIRED));
             }
             tokio::select! {
-                frame = self.socket.next() => {
-                    last_heard = Instant::now();
-                    let frame = frame.ok_or(Ended::Gone)??;
-                    if let Some(incoming) = decode(self.encoding, &frame)?
-                        && let Some(resume) = self.gateway.serve(session, incoming)
-                    {
-                        self.resume(session, resume).await?;
-                    }
+                () = std::future::ready(()), if resume.is_some() || !session.outbox.is_empty() => {}
+                readable = self.line.socket.readable() => {
+                    readable?;
+                    let heard = self.receive(session, &mut resume)?;
+                    last_heard = if heard { Instant::now() } else { last_heard };
                 }
                 () = session.outbox.changed() => {}
-                () = std::future::ready(()), if !session.outbox.is_empty() => {}
                 () = &mut alarm => {
                     let now = Instant::now();
                     if now.duration_since(last_heard) >= config.session.idle_timeout {
                         return Err(Ended::Closing(Closing::new(1008, "idle: nothing was heard, not even a pong")));
                     }
-                    self.write(&mut vec![WsMessage::Ping(Bytes::new())], session).await?;
+                    session.outbox.push(&frame(Opcode::Ping, &[]));
                     let silence_ends = last_heard + config.session.idle_timeout;
                     let next = (now + config.session.ping_interval).min(expires).min(silence_ends.max(now));
                     alarm.as_mut().reset(next.into());
@@ -216,46 +237,99 @@ impl Connection {
         }
     }
 
-    /// Writes frames in as few system calls as they fit in. A reader that doesn't keep up is given up.
-    async fn write(&mut self, frames: &mut Vec<WsMessage>, session: &Session) -> Result<(), Ended> {
-        let timeout = self.gateway.config().session.write_timeout;
-        let socket = &mut self.socket;
-        let write = async {
-            for frame in frames.drain(..) {
-                socket.feed(frame).await?;
+    /// Reads once, and serves what is read; what is behind a resume waits for it. Whether anything was heard.
+    fn receive(&mut self, session: &Arc<Session>, resume: &mut Option<Resume>) -> Result<bool, Ended> {
+        let Self { line, gateway, encoding, waiting, pong } = self;
+        line.read(|item| {
+            if let Some(incoming) = decode(*encoding, item, pong)? {
+                if resume.is_some() || !waiting.is_empty() {
+                    waiting.push_back(incoming);
+                } else {
+                    *resume = gateway.serve(session, incoming);
+                }
             }
-            socket.flush().await
-        };
+            Ok(())
+        })
+    }
+
+    /// Up to the next resume.
+    fn serve_waiting(&mut self, session: &Arc<Session>) -> Option<Resume> {
+        while let Some(incoming) = self.waiting.pop_front() {
+            let resume = self.gateway.serve(session, incoming);
+            if resume.is_some() {
+                return resume;
+            }
+        }
+        // Most connections never have anything waiting.
+        self.waiting = VecDeque::new();
+        None
+    }
+
+    /// Writes what waits now, and ends the connection if that was its last: a long resume must not outlive a
+    /// revocation.
+    async fn drain(&mut self, session: &Session) -> Result<(), Ended> {
+        if session.outbox.is_empty() {
+            return Ok(());
+        }
+        let closing = session.outbox.closing();
+        if closing.as_ref() == Some(&SLOW_CONSUMER) {
+            return Err(Ended::Closing(SLOW_CONSUMER));
+        }
+        self.write_out(session).await?;
+        match closing {
+            Some(closing) => Err(Ended::Closing(closing)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what waits now. A reader that doesn't keep up is given up.
+    async fn write_out(&self, session: &Session) -> Result<(), Ended> {
+        let end = session.outbox.end();
+        if session.outbox.flush(end)? {
+            return Ok(());
+        }
+        Box::pin(self.write_slowly(session, end)).await
+    }
+
+    async fn write_slowly(&self, session: &Session, end: u64) -> Result<(), Ended> {
+        let deadline = tokio::time::sleep(self.gateway.config().session.write_timeout);
         let overrun = async {
             // More and more waits behind a write that doesn't end.
             while !session.outbox.is_overrun() {
                 session.outbox.changed().await;
             }
         };
-        tokio::select! {
-            biased;
-            written = write => Ok(written?),
-            () = overrun => Err(Ended::Closing(SLOW_CONSUMER)),
-            () = tokio::time::sleep(timeout) => {
-                metrics::counter!("aula_slow_consumers_total").increment(1);
-                Err(Ended::Closing(SLOW_CONSUMER))
+        tokio::pin!(deadline, overrun);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut overrun => return Err(Ended::Closing(SLOW_CONSUMER)),
+                writable = self.line.socket.writable() => {
+                    writable?;
+                    if session.outbox.flush(end)? {
+                        return Ok(());
+                    }
+                }
+                () = &mut deadline => {
+                    metrics::counter!("aula_slow_consumers_total").increment(1);
+                    return Err(Ended::Closing(SLOW_CONSUMER));
+                }
             }
         }
     }
 
     /// Sends what was missed in each channel, then the reply.
     async fn resume(&mut self, session: &Arc<Session>, resume: Resume) -> Result<(), Ended> {
-        let mut channels = std::collections::BTreeMap::new();
-        let mut frames = Vec::new();
-        let gateway = Arc::clone(&self.gateway);
-        self.drain(session, &mut frames).await?;
+        let mut channels = BTreeMap::new();
+        let (gateway, encoding) = (Arc::clone(&self.gateway), self.encoding);
+        self.drain(session).await?;
         let unknown = {
             let prepared = gateway.prepare_resume(session, &resume);
             tokio::pin!(prepared);
             loop {
                 tokio::select! {
                     unknown = &mut prepared => break unknown,
-                    () = session.outbox.changed() => self.drain(session, &mut frames).await?,
+                    () = session.outbox.changed() => self.drain(session).await?,
                 }
             }
         };
@@ -267,61 +341,47 @@ impl Connection {
             }
             let resumed = match gateway.begin_resume(session, channel, after) {
                 Err(refused) => refused,
-                Ok(mut resuming) => {
-                    // What was handed over before the stream began anew must not come behind it.
-                    self.drain(session, &mut frames).await?;
-                    loop {
-                        match gateway.step(&mut resuming).await {
-                            Step::Done(resumed) => break resumed,
-                            Step::Write(messages) => {
-                                let encoding = self.encoding;
-                                frames.extend(messages.into_iter().map(|m| encode(&Frame::Message(m), encoding)));
-                                self.write(&mut frames, session).await?;
-                                // Other channels go on meanwhile.
-                                self.drain(session, &mut frames).await?;
-                            }
+                Ok(mut resuming) => loop {
+                    match gateway.step(&mut resuming).await {
+                        Step::Done(resumed) => break resumed,
+                        Step::Write(messages) => {
+                            let page = messages.into_iter().map(|message| encode(&Frame::Message(message), encoding));
+                            session.outbox.push_page(page);
+                            self.drain(session).await?;
                         }
                     }
-                }
+                },
             };
-            self.drain(session, &mut frames).await?;
+            self.drain(session).await?;
+            if session.identity.expires_at <= Millis::now() {
+                return Err(Ended::Closing(EXPIRED));
+            }
             channels.insert(channel, resumed);
         }
         session.push(&Frame::Ok(Reply { reference: resume.reference, channels: Some(channels), ..Reply::default() }));
         Ok(())
     }
 
-    /// Writes what is in the outbox now, and ends the connection if that was its last: a long resume must not
-    /// outlive a revocation or the token.
-    async fn drain(&mut self, session: &Session, frames: &mut Vec<WsMessage>) -> Result<(), Ended> {
-        let closing = session.outbox.take(frames);
-        if closing.as_ref() == Some(&SLOW_CONSUMER) {
-            return Err(Ended::Closing(SLOW_CONSUMER));
-        }
-        if !frames.is_empty() {
-            self.write(frames, session).await?;
-        }
-        match closing {
-            Some(closing) => Err(Ended::Closing(closing)),
-            None if session.identity.expires_at <= Millis::now() => Err(Ended::Closing(EXPIRED)),
-            None => Ok(()),
-        }
-    }
-
-    /// The library has its answer ready, and writes it when it is asked to go on (RFC 6455 §5.5.1).
-    async fn answer_goodbye(mut self) {
-        let answer = async { while let Some(Ok(_)) = self.socket.next().await {} };
-        if tokio::time::timeout(CLOSE_TIMEOUT, answer).await.is_err() {
-            tracing::debug!("the answer to a close could not be written");
-        }
-    }
-
-    /// The closing handshake (RFC 6455 §7.1.2), for as long as the other side deserves.
-    async fn close(mut self, closing: Closing) {
-        let frame = CloseFrame { code: closing.code, reason: cut(&closing.reason, 120).into() };
+    /// Says goodbye, for as long as the other side deserves. `begun` is the rest of a frame that was being written.
+    async fn end(mut self, ended: Ended, begun: Option<Bytes>) {
+        let (code, reason) = match &ended {
+            Ended::Gone => return,
+            Ended::Goodbye(code) => (*code, ""),
+            Ended::Closing(closing) => {
+                tracing::debug!(code = closing.code, reason = %closing.reason, "closing a connection");
+                metrics::counter!("aula_closes_total", "reason" => reason_label(closing.code)).increment(1);
+                (closing.code, closing.reason.as_ref())
+            }
+        };
         let handshake = async {
-            if self.socket.send(WsMessage::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.next().await {}
+            for bytes in begun.into_iter().chain([close_frame(code, reason)]) {
+                if !self.line.write(bytes, CLOSE_TIMEOUT).await {
+                    return;
+                }
+            }
+            // Whoever closes waits for the answer (RFC 6455 §7.1.2), which an answer to a close has none.
+            if matches!(ended, Ended::Closing(_)) {
+                self.line.until_closed().await;
             }
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, handshake).await.is_err() {
@@ -330,28 +390,29 @@ impl Connection {
     }
 }
 
-/// `None` for frames that carry no request.
-fn decode(encoding: Encoding, frame: &WsMessage) -> Result<Option<Incoming>, Ended> {
-    match (encoding, frame) {
-        (Encoding::Json, WsMessage::Text(text)) => Ok(Some(decode_json(text.as_bytes())?)),
-        (Encoding::Msgpack, WsMessage::Binary(bytes)) => Ok(Some(decode_msgpack(bytes)?)),
-        (Encoding::Json, WsMessage::Binary(_)) => {
+/// `None` for frames that carry no request; the answer to a ping is put in `pong`.
+fn decode(encoding: Encoding, item: Item<'_>, pong: &mut Option<Bytes>) -> Result<Option<Incoming>, Ended> {
+    match (encoding, item) {
+        (Encoding::Json, Item::Text(text)) => Ok(Some(decode_json(text.as_bytes())?)),
+        (Encoding::Msgpack, Item::Binary(bytes)) => Ok(Some(decode_msgpack(bytes)?)),
+        (Encoding::Json, Item::Binary(_)) => {
             Err(Ended::Closing(Closing::new(1003, "aula.v1.json has text frames only")))
         }
-        (Encoding::Msgpack, WsMessage::Text(_)) => {
+        (Encoding::Msgpack, Item::Text(_)) => {
             Err(Ended::Closing(Closing::new(1003, "aula.v1.msgpack has binary frames only")))
         }
-        (_, WsMessage::Close(_)) => Err(Ended::Goodbye),
-        (_, WsMessage::Ping(_) | WsMessage::Pong(_)) => Ok(None),
+        (_, Item::Ping(payload)) => {
+            *pong = Some(frame(Opcode::Pong, payload));
+            Ok(None)
+        }
+        (_, Item::Pong(_)) => Ok(None),
+        // A close without a code is answered as a normal one.
+        (_, Item::Close(goodbye)) => Err(Ended::Goodbye(goodbye.map_or(1000, |(code, _)| code))),
     }
 }
 
 fn unauthorized(reference: Option<u64>, message: String) -> Error {
     Error { reference, code: ErrorCode::Unauthorized, message, retry: false, retry_after_ms: None }
-}
-
-fn cut(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
 }
 
 fn reason_label(code: u16) -> &'static str {

@@ -1,15 +1,16 @@
 //! Stage 1: WebSockets, RFC 6455.
 
 mod connection;
+mod line;
 mod origin;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, FromRef, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{ConnectInfo, FromRef, Request, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -21,11 +22,7 @@ use super::http::bearer::token_of;
 use super::http::listen::Place;
 use super::http::problem::Problem;
 use crate::wire::{Encoding, ErrorCode, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
-
-/// Bytes read from a socket at once. The library's default of 128 KiB would be most of a connection's memory.
-const READ_BUFFER: usize = 4 << 10;
-/// Bytes gathered before a write; what is queued for a connection goes out in one system call.
-const WRITE_BUFFER: usize = 16 << 10;
+use upgrade::Upgrade;
 
 /// What the endpoint works with.
 #[derive(Clone)]
@@ -62,10 +59,9 @@ async fn upgrade(
     State(sockets): State<Sockets>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     place: Option<Extension<Place>>,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    request: Request,
 ) -> Response {
-    match accept(&sockets, &headers, upgrade, place).await {
+    match accept(&sockets, request, place).await {
         Ok(response) => response,
         Err(problem) => {
             tracing::debug!(peer = ?peer.map(|peer| peer.0.0), code = %problem.code(), "a handshake was refused");
@@ -74,40 +70,25 @@ async fn upgrade(
     }
 }
 
-async fn accept(
-    sockets: &Sockets,
-    headers: &HeaderMap,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
-    place: Option<Extension<Place>>,
-) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|rejection| {
-        Problem::new(ErrorCode::Invalid, format!("this is a WebSocket endpoint: {}", rejection.body_text()))
-            .with_status(rejection.status())
-    })?;
+async fn accept(sockets: &Sockets, request: Request, place: Option<Extension<Place>>) -> Result<Response, Problem> {
     let gateway = &sockets.gateway;
-    let limits = &gateway.config().session;
-    if !origin::is_allowed(headers, &gateway.config().server.allowed_origins) {
+    let headers = request.headers().clone();
+    let upgrade = Upgrade::of(request)?;
+    if !origin::is_allowed(&headers, &gateway.config().server.allowed_origins) {
         return Err(Problem::new(ErrorCode::Forbidden, "this origin is not in server.allowed_origins"));
     }
-    let offers = headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL);
-    let upgrade = upgrade
-        .protocols([SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK])
-        .max_frame_size(limits.max_frame_bytes)
-        .max_message_size(limits.max_frame_bytes)
-        .read_buffer_size(READ_BUFFER)
-        // The next frame waits until this much is written; so a limit of its own would only refuse large frames.
-        .write_buffer_size(WRITE_BUFFER);
-    let encoding = match upgrade.selected_protocol().and_then(|chosen| chosen.to_str().ok()) {
+    let chosen = upgrade::subprotocol(&headers, &[SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK]);
+    let encoding = match chosen {
         Some(SUBPROTOCOL_MSGPACK) => Encoding::Msgpack,
         Some(_) => Encoding::Json,
         // A tool on a terminal, say, that offers no subprotocol at all.
-        None if !offers => Encoding::Json,
+        None if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) => Encoding::Json,
         None => {
             let known = format!("the subprotocols are {SUBPROTOCOL_JSON} and {SUBPROTOCOL_MSGPACK}");
             return Err(Problem::new(ErrorCode::Invalid, known));
         }
     };
-    let identity = match token_of(headers) {
+    let identity = match token_of(&headers) {
         Some(token) => Some(gateway.auth().authenticate(token).await.map_err(Problem::from)?),
         None => None,
     };
@@ -120,9 +101,14 @@ async fn accept(
         })?),
     };
     let gateway = Arc::clone(gateway);
-    let token = sockets.connections.token();
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        connection::run(socket, gateway, encoding, identity, permit).await;
-        drop((token, place));
-    }))
+    let (response, on_upgrade) = upgrade.accept(chosen);
+    sockets.connections.spawn(async move {
+        match on_upgrade.await.map(upgrade::socket_of) {
+            Ok(Some((socket, early))) => connection::run(socket, early, gateway, encoding, identity, permit).await,
+            Ok(None) => tracing::error!("a connection was upgraded that is no TCP connection"),
+            Err(error) => tracing::debug!(%error, "a connection ended before it was upgraded"),
+        }
+        drop(place);
+    });
+    Ok(response)
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aula::oracle::Violation;
 use rustix::process::Signal;
 
 use super::Cluster;
 use super::namespace::Namespace;
-use crate::oracle::Violation;
 use crate::rng::Rng;
 use crate::swarm::{Counts, Pace, Swarm};
 
@@ -112,12 +112,12 @@ impl Trial {
         let Self { swarm, cluster, seed, .. } = self;
         swarm.settle();
         let settling = Instant::now();
-        let (counts, violations) = swarm.judge_at(&cluster.addrs(), || cluster.logs()).await;
+        let (counts, verdict) = swarm.judge_at(&cluster.addrs(), || cluster.logs()).await;
         println!("{what}: {counts:?}, settled and judged in {:?}", settling.elapsed());
         if std::env::var_os("AULA_TEST_LOGS").is_some() {
             eprintln!("{}", cluster.logs());
         }
-        let found: Vec<String> = violations.iter().map(Violation::to_string).collect();
+        let found: Vec<String> = verdict.violations.iter().map(Violation::to_string).collect();
         assert!(found.is_empty(), "{what}, AULA_TEST_SEED={seed}: {found:#?}\n{}", cluster.logs());
         assert!(counts.messages > 20 && counts.persisted > 10, "{what}: too little happened: {counts:?}");
         counts

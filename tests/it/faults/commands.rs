@@ -9,11 +9,12 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 24] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["serve"],
     &["worker"],
     &["queue-stats"],
+    &["verify-history"],
     &["migrate"],
     &["migrate", "up"],
     &["migrate", "status"],

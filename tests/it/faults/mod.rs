@@ -21,8 +21,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aula::oracle::Violation;
+
 use crate::http::Http;
-use crate::oracle::Violation;
 use crate::server::{Builder, Server, Worker};
 use crate::swarm::Swarm;
 
@@ -63,12 +64,12 @@ async fn settle_and_judge(swarm: Swarm, server: &mut Server, what: &str, seed: u
 
 /// Asks the oracle of a settled swarm.
 async fn judge(swarm: Swarm, server: &Server, what: &str, seed: u64) {
-    let (counts, violations) = swarm.judge(server).await;
+    let (counts, verdict) = swarm.judge(server).await;
     let (_, metrics) = Http::new(server.addr()).get("/metrics", None).await;
     let metrics = metrics.as_str().unwrap_or_default();
     let refused: Vec<_> = metrics.lines().filter(|line| line.starts_with("aula_refused_total{")).collect();
     println!("{what}: {counts:?}, at the end {refused:?}");
-    let found: Vec<String> = violations.iter().map(Violation::to_string).collect();
+    let found: Vec<String> = verdict.violations.iter().map(Violation::to_string).collect();
     assert!(found.is_empty(), "{what}, AULA_TEST_SEED={seed}: {found:#?}\n{}", server.stderr());
     assert!(counts.messages > 20 && counts.persisted > 10, "{what}: too little happened: {counts:?}");
 }

@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use aula::oracle;
 use serde_json::json;
 
 use super::{bounded, builder, metric, rss_kib};
-use crate::client::{Client, Encoding, is_status};
+use crate::client::{Client, Encoding, is_status, recorder};
 use crate::http::Http;
-use crate::oracle;
-use crate::oracle::record::{Entry, History, Record};
 use crate::raw::{RawFrame, RawSocket};
 use crate::server::Server;
 
@@ -118,16 +117,13 @@ async fn a_stalled_reader_is_sent_away_and_resumes() {
         let reply = slow.resume(&[(&channel, had)]).await;
         assert_eq!(reply["channels"][&channel]["complete"], true, "{reply}");
         slow.wait_for(|frame| frame["seq"] == last).await;
-        let mut record = Record::default();
+        let mut recorder = recorder();
         for client in [&ada, &bob, &slow] {
-            let entries = client.history_all(&channel).await;
-            let entries = entries.iter().map(|entry| Entry::from_value(entry, Some(&channel)).unwrap()).collect();
-            let (reader, channel) = (client.username.clone(), channel.clone());
-            record.histories.push(History { reader, channel, from: 1, entries });
+            client.record_history(&channel, &mut recorder).await;
+            client.record(&mut recorder);
         }
-        record.connections.extend([&ada, &bob, &slow].map(Client::record));
-        let violations = oracle::check(&record);
-        assert!(violations.is_empty(), "{violations:#?}");
+        let verdict = oracle::check(&recorder.into_record().unwrap());
+        assert!(verdict.is_clean(), "{verdict:#?}");
     })
     .await;
 }

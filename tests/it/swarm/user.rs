@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aula::oracle::Record;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Counts, Pace, Phase, USERS};
-use crate::client::{Auth, Client, Closed, Encoding, resume_request, send_request};
-use crate::oracle::record::Connection;
+use crate::client::{Auth, Client, Closed, Encoding, recorder, resume_request, send_request};
 use crate::rng::Rng;
 
 /// A user's sends without an answer, over all channels.
@@ -91,18 +91,18 @@ impl User {
         mut self,
         mut places: watch::Receiver<Vec<SocketAddr>>,
         phase: watch::Receiver<Phase>,
-    ) -> (Self, Vec<Connection>) {
-        let mut connections = Vec::new();
+    ) -> (Self, Record) {
+        let mut recorder = recorder();
         while let Some(client) = self.connect(&mut places).await {
             self.counts.connections += 1;
             let outcome = self.session(&client, phase.clone()).await;
-            connections.push(client.record());
+            client.record(&mut recorder);
             if outcome.is_ok() {
                 client.close().await;
                 break;
             }
         }
-        (self, connections)
+        (self, recorder.into_record().unwrap())
     }
 
     /// A second session that only listens, and resumes as the first does; until all is over.
@@ -110,14 +110,14 @@ impl User {
         mut self,
         mut places: watch::Receiver<Vec<SocketAddr>>,
         mut phase: watch::Receiver<Phase>,
-    ) -> Vec<Connection> {
-        let mut connections = Vec::new();
+    ) -> Record {
+        let mut recorder = recorder();
         loop {
             let client = tokio::select! {
                 client = self.connect(&mut places) => client,
                 _ = phase.wait_for(|phase| *phase == Phase::Over) => None,
             };
-            let Some(client) = client else { return connections };
+            let Some(client) = client else { return recorder.into_record().unwrap() };
             let session = async {
                 let mut cursor = 0;
                 self.pages.clear();
@@ -135,7 +135,7 @@ impl User {
                 ended = session => Some(ended),
                 _ = phase.wait_for(|phase| *phase == Phase::Over) => None,
             };
-            connections.push(client.record());
+            client.record(&mut recorder);
             if ended.is_none() {
                 client.close().await;
             }

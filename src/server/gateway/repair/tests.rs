@@ -279,7 +279,7 @@ async fn one_who_can_not_be_repaired_is_sent_away_and_holds_up_nobody() {
     deployment.store.break_lists_of(Some("ada"));
     let repairing = deployment.gateway.repair(Duration::from_millis(200));
     timeout(PATIENCE, repairing).await.unwrap();
-    let closing = ada.session.outbox.take(&mut Vec::new());
+    let (_, closing) = ada.session.outbox.take();
     assert_eq!(closing.map(|closing| closing.code), Some(1013));
     assert_eq!(frames(&ben), ["message 2"]);
     drop(ada);

@@ -34,7 +34,7 @@ impl Gateway {
         if session.may_type(channel, self.config.typing.interval) {
             let username = session.username().clone();
             match &self.others {
-                None => _ = room.broadcast(&Encoded::new(Frame::Typing { channel, username }), Some(session)),
+                None => room.broadcast(Arc::new(Encoded::new(Frame::Typing { channel, username })), Some(session)),
                 Some(bus) => self.tell_gateways(bus, Event::Typing { channel, username, session: session.id }),
             }
         } else {

@@ -38,13 +38,16 @@ impl Gateway {
         let shard = channel.shard(self.queue.shards(Family::DbTasks));
         let gateway = Arc::clone(self);
         let began = Instant::now();
-        let confirm = move |outcome: Result<(), _>| match outcome {
-            Ok(()) => {
-                metrics::histogram!("aula_status_seconds", "status" => "accepted").record(began.elapsed());
-                let accepted = Reply { reference, status: Some("accepted"), ..Reply::default() };
-                in_flight.session().push(&Frame::Ok(accepted));
+        let confirm = move |outcome: Result<(), _>| {
+            let session = in_flight.end();
+            match outcome {
+                Ok(()) => {
+                    metrics::histogram!("aula_status_seconds", "status" => "accepted").record(began.elapsed());
+                    let accepted = Reply { reference, status: Some("accepted"), ..Reply::default() };
+                    session.push_soon(&Frame::Ok(accepted));
+                }
+                Err(error) => gateway.refuse(&session, Refusal::from(error).into_error(reference)),
             }
-            Err(error) => gateway.refuse(in_flight.session(), Refusal::from(error).into_error(reference)),
         };
         self.queue.enqueue(Lane { family: Family::DbTasks, shard }, payload, Box::new(confirm))?;
         Ok(())

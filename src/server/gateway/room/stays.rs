@@ -23,21 +23,32 @@ impl Room {
         Some(inner.last_seq)
     }
 
-    /// Adds a session whose user was added: hands it what came since, or tells it of a gap if that is no longer at hand
-    /// here. Who was removed again meanwhile is handed that, and not added.
-    pub fn join_after(self: &Arc<Self>, session: &Arc<Session>, Coming { after, since }: Coming) {
+    /// Adds a session whose user was added: hands it `created`, then what came since, or tells it of a gap if that is
+    /// no longer at hand here. Who was removed again meanwhile is handed that, and not added. `false`, and nothing is
+    /// handed, if it is in the room already.
+    ///
+    /// It is in the room before it can know of it: what it asks for next must find it there.
+    pub fn join_after(self: &Arc<Self>, session: &Arc<Session>, coming: Coming, created: &Frame) -> bool {
+        let Coming { after, since } = coming;
         let mut inner = self.inner.lock();
-        if inner.confirm(session, since) || inner.hand_stay(session, after, since) {
-            return;
+        if inner.confirm(session, since) {
+            return false;
+        }
+        if inner.is_gone_again(session, since) {
+            session.push(created);
+            inner.hand_stay(session, after, since);
+            return true;
         }
         let user = session.username();
         if inner.unsettled.get(user).is_some_and(|change| change.seq <= since) {
             inner.unsettled.remove(user);
         }
+        inner.add(session, self, since);
+        session.push(created);
         if let Err(last_seq) = inner.hand_ring(session, after) {
             session.push(&Frame::Gap { channel: self.id, after, last_seq });
         }
-        inner.add(session, self, since);
+        true
     }
 
     /// Takes note that the user of a session is a member since `since`, whatever comes of earlier entries. `false` if
@@ -53,10 +64,10 @@ impl Room {
 
     /// Takes a session out, unless its user was added again since that stay began.
     pub fn end_stay(&self, session: &Session, since: Seq) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.hold();
         if inner.member(session).is_some_and(|member| member.since == since) {
             session.part(self.id);
-            inner.members.retain(|member| member.session.id != session.id);
+            Arc::make_mut(&mut inner.members).retain(|member| member.session.id != session.id);
         }
     }
 
@@ -69,12 +80,12 @@ impl Room {
     pub fn leave(&self, session: &Arc<Session>) {
         let mut inner = self.inner.lock();
         session.part(self.id);
-        inner.members.retain(|member| !Arc::ptr_eq(&member.session, session));
+        Arc::make_mut(&mut inner.members).retain(|member| !Arc::ptr_eq(&member.session, session));
     }
 
     /// The membership change at `seq` is stored: lists read from now on know of it.
     pub fn settle(&self, seq: Seq, added: &[Username], removed: &[Username]) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.hold();
         let is_later =
             |inner: &Inner, user: &Username| inner.unsettled.get(user).is_some_and(|change| change.seq > seq);
         // Who was added again since then stays.
@@ -99,12 +110,14 @@ impl Inner {
     fn add(&mut self, session: &Arc<Session>, room: &Arc<Room>, since: Seq) {
         session.join(room);
         if !self.confirm(session, since) {
-            self.members.push(Member { session: Arc::clone(session), paused: false, since });
+            let (session, spoken) = (Arc::clone(session), self.spoken);
+            let member = Member { session, paused: false, since, joined_at: spoken, live_from: spoken };
+            Arc::make_mut(&mut self.members).push(member);
         }
     }
 
     fn confirm(&mut self, session: &Session, since: Seq) -> bool {
-        let Some(member) = self.member(session) else { return false };
+        let Some(member) = self.member_mut(session) else { return false };
         member.since = member.since.max(since);
         true
     }
@@ -113,21 +126,27 @@ impl Inner {
         self.unsettled.get(user).is_some_and(|change| !change.is_member && change.seq > since)
     }
 
-    /// Whether the session's user was removed again since `since`, before its coming was stored. Then it is handed the
-    /// entries behind `after` up to the one that removes it, and nothing after that.
-    fn hand_stay(&self, session: &Session, after: Seq, since: Seq) -> bool {
+    /// The entry that removes the session's user again, if the ring holds it.
+    fn removal_after(&self, session: &Session, since: Seq) -> Option<Seq> {
         let user = session.username();
         let removes = |message: &Message| matches!(Change::of(message), Some(Change::Removed { members }) if members.contains(user));
-        let mut later = self.ring.iter().filter(|(message, _)| message.seq > since);
-        let Some((removal, _)) = later.find(|(message, _)| removes(message)) else {
-            return self.is_removed_after(user, since);
-        };
+        let mut later = self.ring.iter().map(|(message, _)| message).filter(|message| message.seq > since);
+        later.find(|message| removes(message)).map(|removal| removal.seq)
+    }
+
+    /// Whether the session's user was removed again since `since`, before its coming was stored.
+    fn is_gone_again(&self, session: &Session, since: Seq) -> bool {
+        self.removal_after(session, since).is_some() || self.is_removed_after(session.username(), since)
+    }
+
+    /// Hands who is gone again the entries behind `after` up to the one that removes it, and nothing after that.
+    fn hand_stay(&self, session: &Session, after: Seq, since: Seq) {
         let reaches_back = self.ring.front().is_some_and(|(first, _)| first.seq <= after + 1);
-        let stay = self.ring.iter().filter(|(message, _)| message.seq > after && message.seq <= removal.seq);
-        for (_, frame) in stay.filter(|_| reaches_back) {
+        let Some(removal) = self.removal_after(session, since).filter(|_| reaches_back) else { return };
+        let stay = self.ring.iter().filter(|(message, _)| message.seq > after && message.seq <= removal);
+        for (_, frame) in stay {
             session.push_shared(frame);
         }
-        true
     }
 
     /// Whom the entry at `seq` removes. Who is known to be a member after it was added again.
@@ -135,7 +154,7 @@ impl Inner {
         if users.is_empty() {
             return;
         }
-        self.members.retain(|Member { session, since, .. }| {
+        Arc::make_mut(&mut self.members).retain(|Member { session, since, .. }| {
             let stays = *since >= seq || !users.contains(session.username());
             if !stays {
                 session.part(room);

@@ -18,11 +18,11 @@ fn message(seq: Seq) -> Message {
     }
 }
 
-fn room() -> Room {
-    Room::new(ChannelId(Uuid::nil()), 0, 8)
+fn room() -> Arc<Room> {
+    Arc::new(Room::new(ChannelId(Uuid::nil()), 0, 8))
 }
 
-fn deliver(room: &Room, seq: Seq) -> Delivered {
+fn deliver(room: &Arc<Room>, seq: Seq) -> Delivered {
     room.deliver(Arc::new(message(seq)))
 }
 

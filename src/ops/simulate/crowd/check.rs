@@ -1,0 +1,182 @@
+//! What the oracle needs when all is over: channels' histories read to their end, and searches that find.
+
+use std::collections::VecDeque;
+
+use super::person::What;
+use super::{Act, Ask, Crowd, Report, SECOND, Timer};
+use crate::ops::simulate::engine::{ClientNo, Net};
+use crate::oracle::frame::Message;
+
+/// Readings under way at a time, of one thread.
+const AT_ONCE: usize = 32;
+/// Members who read a channel's whole history.
+const READERS: usize = 2;
+/// Messages that are searched for.
+const SEARCHES: usize = 12;
+/// Within so long a stored message must be found.
+const FOUND_WITHIN: u64 = 10 * SECOND;
+const PAUSE: u64 = 200_000_000;
+/// Entries of a page, the most there are.
+const PAGE: u32 = 100;
+
+#[derive(Default)]
+pub(super) struct Checks {
+    waiting: VecDeque<Check>,
+    under_way: Vec<(ClientNo, Check)>,
+    unfound: Vec<String>,
+}
+
+enum Check {
+    Reading { client: ClientNo, channel: u32, messages: Vec<Message<'static>> },
+    Finding { client: ClientNo, word: String, until: u64 },
+}
+
+impl Check {
+    const fn client(&self) -> ClientNo {
+        match self {
+            Self::Reading { client, .. } | Self::Finding { client, .. } => *client,
+        }
+    }
+}
+
+impl Checks {
+    pub fn take_unfound(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unfound)
+    }
+
+    /// The client's connection ended: what it was about is asked again.
+    pub fn interrupted(&mut self, client: ClientNo) {
+        if let Some(check) = self.take(client) {
+            self.waiting.push_back(check);
+        }
+    }
+
+    fn take(&mut self, client: ClientNo) -> Option<Check> {
+        let index = self.under_way.iter().position(|(busy, _)| *busy == client)?;
+        Some(self.under_way.swap_remove(index).1)
+    }
+}
+
+impl Crowd {
+    pub(super) fn begin_checks(&mut self, net: &mut Net<Timer>, at: u64) {
+        self.act = Act::Checking;
+        let plan = std::sync::Arc::clone(&self.plan);
+        for (channel, planned) in plan.channels.iter().enumerate() {
+            // The first and the last: they may be clients of other threads.
+            let readers = planned.members.iter().take(1).chain(planned.members.iter().rev().take(READERS - 1));
+            for client in readers.filter_map(|member| self.share.client(*member)) {
+                let reading = Check::Reading { client, channel: channel as u32, messages: Vec::new() };
+                self.checks.waiting.push_back(reading);
+            }
+        }
+        for (client, word) in self.words.iter().rev().take(SEARCHES) {
+            let finding = Check::Finding { client: *client, word: word.clone(), until: at + FOUND_WITHIN };
+            self.checks.waiting.push_back(finding);
+        }
+        self.check(net, at);
+    }
+
+    /// Asks for as much as may be under way.
+    pub(super) fn check(&mut self, net: &mut Net<Timer>, at: u64) {
+        let mut tried = self.checks.waiting.len();
+        while self.checks.under_way.len() < AT_ONCE && tried > 0 {
+            tried -= 1;
+            let Some(check) = self.checks.waiting.pop_front() else { break };
+            let client = check.client();
+            let is_busy = self.checks.under_way.iter().any(|(busy, _)| *busy == client);
+            if is_busy || !self.people[client as usize].is_here() {
+                self.checks.waiting.push_back(check);
+            } else {
+                self.ask_for(net, check, at);
+            }
+        }
+        if self.act != Act::Checking || !self.checks.under_way.is_empty() {
+            return;
+        }
+        if self.checks.waiting.is_empty() {
+            self.act = Act::Waiting;
+            self.report(Report::Checked);
+        } else {
+            net.set_timer(at + PAUSE, Timer::Check);
+        }
+    }
+
+    fn ask_for(&mut self, net: &mut Net<Timer>, check: Check, at: u64) {
+        let client = check.client();
+        let person = &mut self.people[client as usize];
+        match &check {
+            Check::Reading { channel, messages, .. } => {
+                let Some(id) = self.ids[*channel as usize] else { return };
+                let after = Some(messages.last().map_or(0, |message| message.seq));
+                let reference = person.ask(What::Reading, at);
+                self.say(net, client, &Ask::History { reference, channel: id, before: None, after, limit: PAGE });
+            }
+            Check::Finding { word, .. } => {
+                let reference = person.ask(What::Finding, at);
+                self.say(net, client, &Ask::Search { reference, query: word, limit: 10 });
+            }
+        }
+        self.checks.under_way.push((client, check));
+    }
+
+    /// A page of what a client reads.
+    pub(super) fn read_for_the_oracle(
+        &mut self,
+        net: &mut Net<Timer>,
+        client: ClientNo,
+        page: &[Message<'_>],
+        more: bool,
+        at: u64,
+    ) {
+        let Some(Check::Reading { channel, mut messages, .. }) = self.checks.take(client) else { return };
+        messages.extend(page.iter().map(owned));
+        // A page that is empty and not the last would be asked for again and again.
+        if more && !page.is_empty() {
+            self.ask_for(net, Check::Reading { client, channel, messages }, at);
+            return;
+        }
+        if let (Some(recorder), Some(id)) = (&mut self.recorder, self.ids[channel as usize]) {
+            let person = &self.people[client as usize];
+            let reader = recorder.user(&self.plan.accounts[person.number as usize].name);
+            if let (Err(problem), Some(connection)) = (recorder.history(reader, id, 1, &messages), person.connection) {
+                recorder.malformed(connection, at, &problem);
+            }
+        }
+        self.check(net, at);
+    }
+
+    pub(super) fn found_for_the_oracle(&mut self, net: &mut Net<Timer>, client: ClientNo, is_found: bool, at: u64) {
+        let Some(Check::Finding { word, until, .. }) = self.checks.take(client) else { return };
+        if is_found {
+            self.check(net, at);
+        } else if at < until {
+            // The index may be behind for a moment.
+            self.checks.waiting.push_back(Check::Finding { client, word, until });
+            net.set_timer(at + PAUSE, Timer::Check);
+        } else {
+            let name = &self.plan.accounts[self.people[client as usize].number as usize].name;
+            let within = FOUND_WITHIN / SECOND;
+            self.checks.unfound.push(format!("{name} finds nothing for {word}, stored more than {within} s before"));
+            self.check(net, at);
+        }
+    }
+
+    /// The server wants it later.
+    pub(super) fn check_refused(&mut self, net: &mut Net<Timer>, client: ClientNo, again: u64) {
+        self.checks.interrupted(client);
+        net.set_timer(again, Timer::Check);
+    }
+}
+
+fn owned(message: &Message<'_>) -> Message<'static> {
+    Message {
+        channel: message.channel,
+        seq: message.seq,
+        id: message.id,
+        sender: message.sender.to_string().into(),
+        client_id: message.client_id,
+        kind: message.kind,
+        body: message.body.to_string().into(),
+        at: message.at,
+    }
+}

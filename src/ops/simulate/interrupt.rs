@@ -1,0 +1,41 @@
+//! Ctrl-C and SIGTERM: a run ends early, and is still reported.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Counts the wishes to end.
+#[derive(Debug, Clone)]
+pub struct Interrupt(Arc<AtomicU32>);
+
+impl Interrupt {
+    /// From now on these signals no longer kill the process.
+    pub fn listen() -> io::Result<Self> {
+        let interrupt = Self(Arc::default());
+        let count = Arc::clone(&interrupt.0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (mut interrupted, mut terminated) = {
+            let _within = runtime.enter();
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        };
+        std::thread::Builder::new().name("aula-signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        _ = interrupted.recv() => {}
+                        _ = terminated.recv() => {}
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        })?;
+        Ok(interrupt)
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,22 @@
+//! What the oracle says of a run, for its report.
+
+use super::measured::Verdict;
+use crate::oracle::{self, Record};
+
+/// The verdict on what all clients saw; `unfound` are searches that found nothing in time.
+pub fn judge(record: &Record, unfound: &[String]) -> Verdict {
+    let oracle::Verdict { counts, violations, .. } = oracle::check(record);
+    let mut violations: Vec<_> =
+        violations.into_iter().map(|violation| (violation.promise.to_string(), violation.detail)).collect();
+    violations.extend(unfound.iter().map(|detail| (oracle::Promise::P10.to_string(), detail.clone())));
+    Verdict {
+        attempts: counts.attempts,
+        acknowledged: counts.acknowledged,
+        ok: counts.ok,
+        lost: counts.lost,
+        duplicated: counts.duplicated,
+        unexpected: counts.unexpected,
+        recovered: counts.recovered,
+        violations,
+    }
+}

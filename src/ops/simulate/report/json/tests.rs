@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use super::super::super::measured::{Latencies, Second, Server, Stage, Usage, Verdict};
+use super::super::fake;
+use super::*;
+
+fn written(run: &Measured) -> String {
+    write(&Report::of(run, &[], None)).unwrap()
+}
+
+fn assert_same(a: &Measured, b: &Measured) {
+    assert_eq!((&a.scenario, &a.settings, a.began_at, a.lasted), (&b.scenario, &b.settings, b.began_at, b.lasted));
+    assert_eq!((a.was_interrupted, a.clients), (b.was_interrupted, b.clients));
+    assert_eq!((a.received, a.expected, &a.server, a.own), (b.received, b.expected, &b.server, b.own));
+    assert_eq!((&a.seconds, &a.verdict), (&b.seconds, &b.verdict));
+    assert_eq!(a.stages.keys().collect::<Vec<_>>(), b.stages.keys().collect::<Vec<_>>());
+    for (stage, latencies) in &a.stages {
+        assert_eq!(latencies.micros, b.stages[stage].micros, "{}", stage.name());
+        assert_eq!(latencies.errors, b.stages[stage].errors, "{}", stage.name());
+    }
+}
+
+fn error(text: &str) -> String {
+    read(text.as_bytes()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_report_has_its_figures_by_name() {
+    let run = fake::measured();
+    let document: serde_json::Value = serde_json::from_str(&written(&run)).unwrap();
+    assert_eq!(document["report"], "aula simulate-clients");
+    assert_eq!(document["version"], 1);
+    assert_eq!(document["began_at"], "2026-11-22T20:00:00.120Z");
+    assert_eq!(document["reach"], 0.9999);
+    assert_eq!(document["server_cpu_per_delivery_us"], 492_000.0 / 119_988.0);
+    let accepted = &document["stages"]["accepted"];
+    assert_eq!(accepted["count"], run.stages[&Stage::Accepted].micros.len());
+    assert_eq!(accepted["errors"], serde_json::json!({"rate_limited": 2, "timeout": 1}));
+    let percentiles = accepted["percentiles"].as_array().unwrap();
+    assert_eq!(percentiles.last().unwrap(), &serde_json::json!([1.0, accepted["max_us"]]));
+    // V2 encodings begin with the same cookie.
+    assert!(accepted["histogram"].as_str().unwrap().starts_with("HISTEw"), "{}", accepted["histogram"]);
+    // The stages stand in the order in which they are met.
+    let text = written(&run);
+    assert!(text.find("\"connect\": {") < text.find("\"accepted\": {"));
+}
+
+#[test]
+fn histograms_of_two_reports_can_be_added() {
+    let run = read(written(&fake::measured()).as_bytes()).unwrap();
+    let mut sum = run.stages[&Stage::Accepted].micros.clone();
+    sum.add(&fake::measured().stages[&Stage::Accepted].micros).unwrap();
+    assert_eq!(sum.len(), 2 * run.stages[&Stage::Accepted].micros.len());
+}
+
+#[test]
+fn what_is_no_report_is_refused_with_a_reason() {
+    assert!(
+        error("not json").contains("is not a report of `aula simulate-clients`: expected"),
+        "{}",
+        error("not json")
+    );
+    assert!(error("{}").contains("it has no `\"report\": "), "{}", error("{}"));
+    assert!(error(r#"{"report": "aula simulate-clients"}"#).contains("it has no version"));
+    let later = written(&fake::measured()).replace("\"version\": 1", "\"version\": 2");
+    assert!(error(&later).contains("of version 2, and this aula reads version 1"), "{}", error(&later));
+}
+
+#[test]
+fn damage_is_named_by_its_place() {
+    let text = written(&fake::measured());
+    let without = text.replace("\"lasted_us\"", "\"lasted\"");
+    assert!(error(&without).contains("missing field `lasted_us`"), "{}", error(&without));
+    let broken = text.replace("HISTEw", "AISTEw");
+    assert!(error(&broken).contains("not a histogram"), "{}", error(&broken));
+    let cut = &text[..text.len() / 2];
+    assert!(error(cut).contains("EOF"), "{}", error(cut));
+}
+
+prop_compose! {
+    fn latencies()(
+        samples in vec((1_u64..2_000_000_000, 1_u64..1000), 0..20),
+        errors in btree_map("[a-z]{1,9}", any::<u64>(), 0..3),
+    ) -> Latencies {
+        let mut latencies = Latencies::new().unwrap();
+        for (value, count) in samples {
+            latencies.micros.saturating_record_n(value, count);
+        }
+        latencies.errors = errors;
+        latencies
+    }
+}
+
+prop_compose! {
+    fn usage()(cpu in 0_u64..1 << 50, resident: u64) -> Usage {
+        Usage { cpu: Duration::from_micros(cpu), resident }
+    }
+}
+
+fn stage() -> impl Strategy<Value = Stage> {
+    proptest::sample::select(Stage::ALL.to_vec())
+}
+
+prop_compose! {
+    fn second()(
+        (at, connected, sent, received, errors) in any::<(u64, u64, u64, u64, u64)>(),
+        stages in btree_map(stage(), any::<(u64, u64, u64)>(), 0..4),
+        server in proptest::option::of(usage()),
+    ) -> Second {
+        Second { at, connected, sent, received, errors, stages, server }
+    }
+}
+
+prop_compose! {
+    fn verdict()(
+        (attempts, acknowledged, ok, lost, duplicated, unexpected, recovered)
+            in any::<(u64, u64, u64, u64, u64, u64, u64)>(),
+        violations in vec((".{0,5}", ".{0,20}"), 0..3),
+    ) -> Verdict {
+        Verdict { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, violations }
+    }
+}
+
+prop_compose! {
+    fn measured()(
+        scenario in ".{0,20}",
+        settings in btree_map(".{0,8}", ".{0,8}", 0..4),
+        (began_at, lasted) in (0_i64..4_000_000_000_000, 0_u64..1 << 50),
+        (was_interrupted, clients, received, expected) in any::<(bool, u64, u64, u64)>(),
+        stages in btree_map(stage(), latencies(), 0..4),
+        seconds in vec(second(), 0..5),
+        server in proptest::option::of((usage(), any::<u64>(), any::<u64>())),
+        own in usage(),
+        verdict in proptest::option::of(verdict()),
+    ) -> Measured {
+        let lasted = Duration::from_micros(lasted);
+        let server = server.map(|(used, at_rest, connected)| Server { used, at_rest, connected });
+        Measured {
+            scenario, settings, began_at, lasted, was_interrupted, clients, stages, received, expected, seconds, server, own,
+            verdict,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_run_survives(run in measured()) {
+        assert_same(&read(written(&run).as_bytes()).unwrap(), &run);
+    }
+
+    #[test]
+    fn any_text_is_judged(text in ".{0,60}") {
+        prop_assert!(read(text.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! The oracle: a pure function from what clients saw to the promises that were broken.
+//!
+//! It knows nothing of the server but the names on the wire. Every rule here follows from the promises' text; where
+//! the protocol leaves the server a choice (when exactly a `resume` restarts a stream), each choice is accepted.
+//!
+//! Clients' frames ([`frame`]) go into a [`Recorder`], which gives a [`Record`]; [`check`] judges it. Its cost is linear
+//! in the record's length: a delivery is an entry's number, each entry is judged once, and what is sorted (the
+//! statuses of a channel, the sends of a user) is in order but for a merge already.
+
+mod agreement;
+#[cfg(test)]
+mod breakages;
+mod channel_stream;
+#[cfg(test)]
+mod cost;
+pub mod file;
+pub mod frame;
+mod log;
+mod marks;
+mod members;
+mod merge;
+mod order;
+#[cfg(test)]
+mod places;
+pub mod record;
+mod recorder;
+#[cfg(test)]
+mod selftest;
+mod sends;
+mod sightings;
+mod stored;
+mod stream;
+mod symbols;
+#[cfg(test)]
+mod synth;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verdict;
+
+pub use file::ReadError;
+pub use record::Record;
+pub use recorder::{Full, Recorder};
+pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Verdict, Violation};
+
+/// What this record shows: what became of the messages, and the promises that were broken.
+pub fn check(record: &Record) -> Verdict {
+    let mut found = verdict::Found::default();
+    let sends = sends::Sends::of(record, &mut found);
+    let log = log::Log::of(record);
+    let sightings = sightings::Sightings::of(record);
+    let members = members::Members::of(record, &log);
+    let counts = agreement::check(record, &sends, &log, &sightings, &mut found);
+    stream::check(record, &log, &members, &mut found);
+    marks::check(record, &mut found);
+    stored::check(record, &mut found);
+    order::check(record, &sends, &log, &mut found);
+    found.into_verdict(counts)
+}

@@ -1,0 +1,19 @@
+//! Records for the tests of those who use the oracle.
+
+use fastrand::Rng;
+
+use super::{Promise, Record, breakages, check, synth};
+
+/// Of a run in which every promise was kept.
+pub fn correct() -> Record {
+    synth::record(1).0
+}
+
+/// … in which one accepted message is missing in one history.
+pub fn with_a_loss() -> Record {
+    let records = (0..50).filter_map(|seed| {
+        let mut record = synth::record(seed).0;
+        breakages::lose_last_for_one(&mut record, &mut Rng::with_seed(seed)).then_some(record)
+    });
+    records.into_iter().find(|record| check(record).broken.get(&Promise::P1) == Some(&1)).unwrap()
+}

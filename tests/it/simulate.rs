@@ -1,0 +1,176 @@
+//! `aula simulate-clients` from its start to its end: against servers of its own, and against one that is killed.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::server::{Builder, Server, Worker};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// A run to its end: its status, what it printed and what it complained about.
+fn simulate(words: &[&str]) -> (ExitStatus, Value, String) {
+    let words = [&["simulate-clients", "--output", "json", "--ramp", "1s"], words].concat();
+    let (status, out, err) = Server::builder().aula(&words);
+    let report = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}\n{err}"));
+    (status, report, err)
+}
+
+fn count(report: &Value, stage: &str) -> u64 {
+    report["stages"][stage]["count"].as_u64().unwrap_or_else(|| panic!("no {stage} in {report}"))
+}
+
+/// Nothing was lost, and the oracle has looked.
+fn assert_clean(report: &Value) {
+    assert_eq!(report["received"], report["expected"], "{report}");
+    let verdict = &report["verdict"];
+    assert_eq!(verdict["violations"], serde_json::json!([]), "{verdict}");
+    assert_eq!((&verdict["lost"], &verdict["duplicated"], &verdict["unexpected"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!(verdict["attempts"], verdict["ok"], "{verdict}");
+}
+
+/// No folder of a run that began with this is left.
+fn assert_nothing_is_left(prefix: &str) {
+    let entries = std::fs::read_dir(std::env::temp_dir()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let left: Vec<_> = names.filter(|name| name.starts_with(&format!("aula-{prefix}-"))).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_run_on_a_server_of_its_own_measures_all_stages_and_finds_all_promises_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let record = folder.path().join("run.ndjson");
+    let (file, record) = (file.to_str().unwrap(), record.to_str().unwrap());
+    let words = ["--clients", "50", "--rate", "100", "--duration", "3s", "--user-prefix", "whole"];
+    let (status, report, err) = simulate(&[&words[..], &["--report", file, "--record", record]].concat());
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert_clean(&report);
+    assert_eq!(count(&report, "connect"), 50);
+    let sent = count(&report, "accepted");
+    assert!((200..400).contains(&sent), "{sent}");
+    assert_eq!(count(&report, "persisted"), sent);
+    for stage in ["send_to_receive", "delivered", "read"] {
+        assert!(count(&report, stage) > 0, "{stage}: {report}");
+    }
+    assert!(report["server"]["resident_at_rest_bytes"].as_u64() > Some(0), "{report}");
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(written["stages"], report["stages"]);
+    let (status, out, err) = Server::builder().aula(&["verify-history", record]);
+    assert_eq!(status.code(), Some(0), "{out}{err}");
+    assert_nothing_is_left("whole");
+}
+
+#[test]
+fn a_crossed_threshold_has_an_exit_code_of_its_own() {
+    let words = ["--clients", "10", "--rate", "20", "--duration", "1s", "--threshold", "accepted.p99<1us"];
+    let (status, report, err) = simulate(&words);
+    assert_eq!(status.code(), Some(99), "{err}");
+    assert_eq!(report["thresholds"][0]["met"], false);
+}
+
+#[test]
+fn several_processes_make_one_report() {
+    let words = ["--clients", "40", "--rate", "80", "--duration", "2s", "--processes", "2", "--threads", "2"];
+    let (status, report, err) = simulate(&words);
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert_clean(&report);
+    assert_eq!(count(&report, "connect"), 40);
+}
+
+#[test]
+fn after_a_storm_all_are_back_and_have_everything() {
+    let words = ["--scenario", "reconnect-storm", "--clients", "40", "--rate", "60", "--duration", "5s"];
+    let (status, report, err) = simulate(&words);
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert_clean(&report);
+    // Two storms.
+    assert_eq!(count(&report, "connect"), 3 * 40);
+}
+
+#[test]
+fn ctrl_c_ends_a_run_early_and_it_is_told_all_the_same() {
+    let words = ["--output", "json", "simulate-clients", "--clients", "20", "--rate", "50", "--duration", "60s"];
+    let mut run =
+        Worker::spawn(&Server::builder(), &[&words[..], &["--ramp", "1s", "--user-prefix", "early"]].concat());
+    run.wait_for_log(" hold: ", LIMIT);
+    std::thread::sleep(Duration::from_secs(2));
+    run.signal(Signal::INT);
+    let (status, out) = run.finish(LIMIT);
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {}", run.stderr()));
+    assert_eq!(status.code(), Some(0), "{}", run.stderr());
+    assert_eq!(report["was_interrupted"], true, "{report}");
+    assert_clean(&report);
+    assert!(count(&report, "accepted") > 20);
+    assert_nothing_is_left("early");
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
+    let server = Server::builder();
+    let tokens = server.dir().join("tokens");
+    make_users(&server, 12, &tokens);
+    // The same address after its restart.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let serve = |server: &Builder| {
+        let mut process = Worker::spawn(server, &["serve", "--listen", &address]);
+        process.wait_for_log("serving", LIMIT);
+        process
+    };
+    let mut first = serve(&server);
+    let words = ["--output", "json", "simulate-clients", "--url", &address, "--tokens", tokens.to_str().unwrap()];
+    let load = ["--clients", "12", "--rate", "100", "--duration", "6s", "--ramp", "1s"];
+    let mut run = Worker::spawn(&Server::builder(), &[&words[..], &load].concat());
+    run.wait_for_log(" hold: ", LIMIT);
+    std::thread::sleep(Duration::from_secs(2));
+    first.kill9();
+    std::thread::sleep(Duration::from_millis(500));
+    let _second = serve(&server);
+    let (status, out) = run.finish(LIMIT);
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {}", run.stderr()));
+    assert_eq!(status.code(), Some(0), "{report}\n{}", run.stderr());
+    assert_clean(&report);
+    assert!(count(&report, "connect") >= 24, "{report}");
+    assert!(report["verdict"]["recovered"].as_u64() > Some(0), "{report}");
+}
+
+fn make_users(server: &Builder, users: u32, tokens: &Path) {
+    let aula = |words: &[&str]| {
+        let (status, out, err) = server.aula(words);
+        assert!(status.success(), "{words:?}: {err}");
+        out
+    };
+    let token = |user| {
+        let name = format!("user{user}");
+        aula(&["user", "add", &name, "--generate"]);
+        aula(&["token", "mint", &name])
+    };
+    std::fs::write(tokens, (0..users).map(token).collect::<String>()).unwrap();
+}
+
+#[test]
+fn what_can_not_be_run_is_refused_before_anything_is_begun() {
+    let refused = |words: &[&str], reason: &str| {
+        let (status, _, err) = Server::builder().aula(&[&["simulate-clients"], words].concat());
+        assert_eq!(status.code(), Some(2), "{words:?}: {err}");
+        assert!(err.contains(reason), "{words:?}: {err}");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.yaml");
+    std::fs::write(&file, "about: x\nclients: 2\nchannel: []\nphases: []\n").unwrap();
+    refused(&["--scenario", file.to_str().unwrap()], "did you mean channels?");
+    refused(&["--scenario", "chatt"], "one of idle, chat, big-room, reconnect-storm");
+    refused(&["--clients", "900000"], "--processes");
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, "x\n").unwrap();
+    refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "access token");
+    let header = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.x\n";
+    std::fs::write(&tokens, header.repeat(2)).unwrap();
+    refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "--allow-remote");
+    refused(&["--rate=-1"], "messages a second");
+}
