@@ -338,6 +338,13 @@ impl Worker {
         }
     }
 
+    /// Its end, which must come within `limit`, and all that it printed.
+    pub fn finish(&mut self, limit: Duration) -> (ExitStatus, String) {
+        let status = self.process.wait(limit);
+        let status = status.unwrap_or_else(|| panic!("it still runs after {limit:?}:\n{}", self.stderr()));
+        (status, self.process.stdout.iter().collect())
+    }
+
     /// What is on its stdout and not yet taken.
     pub fn stdout(&self) -> String {
         self.process.stdout.try_iter().collect()

@@ -101,8 +101,7 @@ fn ctrl_c_ends_a_run_early_and_it_is_told_all_the_same() {
     run.wait_for_log(" hold: ", LIMIT);
     std::thread::sleep(Duration::from_secs(2));
     run.signal(Signal::INT);
-    let status = run.wait(LIMIT).unwrap();
-    let out = run.stdout();
+    let (status, out) = run.finish(LIMIT);
     let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {}", run.stderr()));
     assert_eq!(status.code(), Some(0), "{}", run.stderr());
     assert_eq!(report["was_interrupted"], true, "{report}");
@@ -132,8 +131,7 @@ fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
     first.kill9();
     std::thread::sleep(Duration::from_millis(500));
     let _second = serve(&server);
-    let status = run.wait(LIMIT).unwrap();
-    let out = run.stdout();
+    let (status, out) = run.finish(LIMIT);
     let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {}", run.stderr()));
     assert_eq!(status.code(), Some(0), "{report}\n{}", run.stderr());
     assert_clean(&report);
@@ -174,5 +172,5 @@ fn what_can_not_be_run_is_refused_before_anything_is_begun() {
     let header = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.x\n";
     std::fs::write(&tokens, header.repeat(2)).unwrap();
     refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "--allow-remote");
-    refused(&["--rate", "-1"], "messages a second");
+    refused(&["--rate=-1"], "messages a second");
 }

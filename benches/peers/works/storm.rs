@@ -1,8 +1,9 @@
-//! Clients that connect, say who they are and join a room, as fast as they can.
+//! Clients that connect, say who they are and join a room, as fast as they can. The bare server asks nobody who it is:
+//! it is no measure here.
 
 use std::sync::Arc;
 
-use super::{ratio, row};
+use super::row;
 use crate::cast::Cast;
 use crate::crowd::Crowd;
 use crate::figures::Figures;
@@ -29,11 +30,8 @@ pub fn run(servers: &[Peer], rounds: u32, figures: &mut Figures) {
             crowd.check();
             drop(crowd);
             if round > 0 {
-                let cpu = ratio(
-                    "storm_cpu_us_per_connection",
-                    "2,000 connect, authenticate and join: server CPU, µs each",
-                    0,
-                );
+                let cpu =
+                    row("storm_cpu_us_per_connection", "2,000 connect, authenticate and join: server CPU, µs each", 0);
                 figures.note(&cpu, server.peer, &[used.as_secs_f64() * 1e6 / f64::from(cast.len())]);
                 let seconds = row("storm_seconds", "… seconds until all have joined", 2);
                 figures.note(&seconds, server.peer, &[took.as_secs_f64()]);
