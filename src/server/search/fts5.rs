@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 use super::html::{self, Marks};
 use super::{FACET_SIZE, Query, Search, SearchError, SearchIndex, query};
 use crate::message::{ChannelId, Kind, Message, Millis, Username};
+use crate::server::queue::IndexTask;
 use crate::server::sqlite::{Admission, Database, DbError};
 use crate::server::store::sqlite_columns as columns;
 use crate::wire::frame::{ChannelCount, Facets, Hit, SearchPage, SenderCount};
@@ -34,18 +35,23 @@ impl Fts5Search {
 #[async_trait]
 impl SearchIndex for Fts5Search {
     async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError> {
+        let one = |message: &Message| IndexTask { channel: message.channel, first: message.seq, last: message.seq };
+        self.index_stored(messages.iter().map(one).collect()).await.map(drop)
+    }
+
+    async fn index_stored(&self, ranges: Vec<IndexTask>) -> Result<bool, SearchError> {
         let written = self.database.write_as(Admission::Relaxed, move |connection| {
             // A row twice would be counted twice: the index has no primary key, its size table has.
             let mut insert = connection.prepare_cached(
                 "INSERT INTO messages_fts (rowid, body, channel)
                  SELECT m.position, m.body, m.channel FROM messages m JOIN channels c USING (channel)
-                 WHERE c.channel_id = ?1 AND m.seq = ?2 AND m.deleted_at IS NULL
+                 WHERE c.channel_id = ?1 AND m.seq BETWEEN ?2 AND ?3 AND m.kind = ?4 AND m.deleted_at IS NULL
                    AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)",
             )?;
-            for message in messages.iter().filter(|message| message.kind == Kind::Text) {
-                insert.execute(params![message.channel.0, message.seq as i64])?;
+            for IndexTask { channel, first, last } in &ranges {
+                insert.execute(params![channel.0, *first as i64, *last as i64, columns::kind_name(Kind::Text)])?;
             }
-            Ok(())
+            Ok(true)
         });
         written.await.map_err(|error| SearchError::Unavailable(error.to_string()))
     }

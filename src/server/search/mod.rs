@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{ChannelId, Message, Millis, Username};
+use crate::server::queue::IndexTask;
 use crate::wire::frame::SearchPage;
 
 pub use answers::{RabbitAnswers, receive as receive_answers};
@@ -78,6 +79,14 @@ pub trait SearchIndex: Search {
     ///
     /// Errors: [`SearchError::Unavailable`]: some of them may be indexed; call again with all.
     async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError>;
+
+    /// The same for stored entries that the index can read by itself, because it is in the store's own file. `false`,
+    /// and nothing is done, if it can't: then they must be read for it.
+    ///
+    /// Errors: as [`SearchIndex::index`].
+    async fn index_stored(&self, _ranges: Vec<IndexTask>) -> Result<bool, SearchError> {
+        Ok(false)
+    }
 
     /// How many entries one call of [`SearchIndex::index`] should bring where there are many: so few that it does not
     /// hold others up for long, so many that they are written cheaply.

@@ -1,17 +1,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{Backoff, Stages, Stopped};
 use crate::message::{ChannelId, Message, Seq};
-use crate::server::queue::{Consumer, Delivery, Tag, Task};
+use crate::server::queue::{Consumer, Delivery, IndexTask, Tag, Task};
 use crate::server::store::Page;
 
 /// Index tasks taken at once.
 const BATCH: usize = 256;
 /// Tasks that an indexer has in hand.
 pub(super) const PREFETCH: usize = 4 * BATCH;
+/// Reads for one page that are under way at once.
+const READS: usize = 8;
 /// A pause after a batch lets the next one grow: an index is written more cheaply in larger pieces, and nobody waits
 /// for it. A lane that has more than a batch is behind, and gets no pause.
 const GATHER: Duration = Duration::from_millis(200);
@@ -63,29 +66,58 @@ fn extend(ranges: &mut Vec<(Seq, Seq)>, (first, last): (Seq, Seq)) {
     }
 }
 
-/// Reads the ranges and indexes what is there, in pages that may span channels.
+/// Indexes what is stored of the ranges, in pages that may span channels.
 async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>>) {
     let full = stages.index.page();
-    let mut page = Vec::with_capacity(full);
+    let (mut page, mut entries) = (Vec::new(), 0);
     for (channel, ranges) in ranges {
-        for (first, last) in ranges {
-            let mut after = first.saturating_sub(1);
-            while after < last {
-                let limit = (full - page.len()).min((last - after) as usize);
-                let found = read(stages, channel, after, limit).await;
-                // Purged meanwhile: nothing is left to find.
-                let Some(newest) = found.last() else { break };
-                after = newest.seq;
-                page.extend(found);
-                if page.len() >= full {
-                    write(stages, std::mem::take(&mut page)).await;
+        for (mut first, last) in ranges {
+            while first <= last {
+                let end = last.min(first.saturating_add((full - entries) as Seq - 1));
+                page.push(IndexTask { channel, first, last: end });
+                entries += (end - first + 1) as usize;
+                first = end + 1;
+                if entries >= full {
+                    index_page(stages, std::mem::take(&mut page)).await;
+                    entries = 0;
                 }
             }
         }
     }
     if !page.is_empty() {
-        write(stages, page).await;
+        index_page(stages, page).await;
     }
+}
+
+async fn index_page(stages: &Stages, ranges: Vec<IndexTask>) {
+    let mut backoff = Backoff::new();
+    loop {
+        match stages.index.index_stored(ranges.clone()).await {
+            Ok(true) => return,
+            Ok(false) => break,
+            Err(error) => tracing::warn!(%error, "entries are not indexed yet"),
+        }
+        backoff.pause().await;
+    }
+    let reads = ranges.into_iter().map(|range| read_range(stages, range));
+    let found: Vec<Vec<Message>> = stream::iter(reads).buffered(READS).collect().await;
+    let messages: Vec<Message> = found.into_iter().flatten().collect();
+    if !messages.is_empty() {
+        write(stages, messages).await;
+    }
+}
+
+/// What is there of a range.
+async fn read_range(stages: &Stages, range: IndexTask) -> Vec<Message> {
+    let (mut found, mut after) = (Vec::new(), range.first.saturating_sub(1));
+    while after < range.last {
+        let read = read(stages, range.channel, after, (range.last - after) as usize).await;
+        // Purged meanwhile: nothing is left to find.
+        let Some(newest) = read.last() else { break };
+        after = newest.seq;
+        found.extend(read.into_iter().filter(|message| message.seq <= range.last));
+    }
+    found
 }
 
 /// Tries until it succeeds.
