@@ -153,7 +153,7 @@ impl Crowd {
     ) -> Result<Engine<Self>, CrowdError> {
         let Setup { plan, share, target, record } = setup;
         let clients = share.clients(plan.clients());
-        let seed = Rng::part(plan.settings.seed, 100 + u64::from(share.index)).next();
+        let seed = Rng::part(plan.settings.seed, 100 + u64::from(share.index)).next_u64();
         let mut options = Options::new(clients).with_loopback_sources(8);
         options.seed = seed;
         let scenario = &plan.settings.scenario;
@@ -281,6 +281,34 @@ impl Crowd {
         }
     }
 
+    /// Leaves out what given accounts see of channels that are none of the run's: nobody here knows what was sent there.
+    fn only_of_the_run<'a>(&self, mut frame: Received<'a>) -> Received<'a> {
+        if !self.plan.settings.are_accounts_given {
+            return frame;
+        }
+        let is_ours = |id: &ChannelId| self.known.contains_key(id);
+        let channel = match &mut frame {
+            Received::Welcome(welcome) => {
+                welcome.channels.retain(|head| is_ours(&head.id));
+                return frame;
+            }
+            Received::SearchResults(results) => {
+                results.hits.retain(|hit| hit.channel.is_some_and(|id| is_ours(&id)));
+                return frame;
+            }
+            Received::Message(message) => message.channel,
+            Received::Gap(gap) => Some(gap.channel),
+            Received::Status(
+                Status::Persisted { channel, .. }
+                | Status::Rejected { channel, .. }
+                | Status::Delivered { channel, .. }
+                | Status::Read { channel, .. },
+            ) => Some(*channel),
+            _ => return frame,
+        };
+        if channel.is_none_or(|id| is_ours(&id)) { frame } else { Received::Other }
+    }
+
     fn finish(&mut self, net: &mut Net<Timer>, at: u64) {
         self.act = Act::Over;
         for client in 0..self.people.len() as u32 {
@@ -351,8 +379,11 @@ impl Script for Crowd {
             Data::Binary(bytes) => Received::from_msgpack(bytes),
         };
         let connection = self.people[client as usize].connection;
+        if matches!(received, Ok(Received::Welcome(_))) && self.people[client as usize].has_arrived {
+            self.learn_from_welcome(data);
+        }
         let frame = match received {
-            Ok(frame) => frame,
+            Ok(frame) => self.only_of_the_run(frame),
             Err(problem) => {
                 self.meter.error(Stage::SendToReceive, "malformed");
                 if let (Some(recorder), Some(connection)) = (&mut self.recorder, connection) {
@@ -374,7 +405,7 @@ impl Script for Crowd {
             Received::Status(Status::Delivered { channel, seq }) => self.delivered_by_all(client, *channel, *seq, at),
             Received::Status(Status::Read { channel, seq }) => self.read_by_all(client, *channel, *seq, at),
             Received::Error(error) => self.refused(net, client, error, at),
-            Received::Welcome(welcome) => self.welcomed(net, client, welcome, data, at),
+            Received::Welcome(welcome) => self.welcomed(net, client, welcome, at),
             Received::Resumed { reference, channels } => self.resumed(net, client, *reference, channels, at),
             Received::Gap(gap) => self.missed(net, client, gap.channel, at),
             Received::Page { reference, messages, more, .. } => {
