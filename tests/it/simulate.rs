@@ -176,7 +176,7 @@ fn what_can_not_be_run_is_refused_before_anything_is_begun() {
     refused(&["--clients", "900000"], "--processes");
     let tokens = folder.path().join("tokens");
     std::fs::write(&tokens, "x\n").unwrap();
-    refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "access token");
+    refused(&["--url", "http://127.0.0.1:1", "--tokens", tokens.to_str().unwrap()], "access token");
     let header = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.x\n";
     std::fs::write(&tokens, header.repeat(2)).unwrap();
     refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "--allow-remote");

@@ -9,7 +9,7 @@
 //! | `engine/` | one thread that is thousands of WebSocket clients |
 //! | `crowd/` | what those clients say and remember |
 //! | `orders.rs`, `hands.rs` | threads and processes of clients, and what is said to them |
-//! | `conduct.rs`, `series.rs`, `meter.rs`, `resources.rs` | a run from its beginning to its end, and its figures |
+//! | `conduct.rs`, `series.rs`, `sum.rs`, `meter.rs`, `resources.rs` | a run from its beginning to its end, and its figures |
 //! | `judge.rs` | the oracle's verdict |
 //! | `capacity.rs` | the largest load that meets the thresholds |
 //! | `measured.rs`, `report/` | what was measured, and how it is told |
@@ -32,6 +32,7 @@ mod resources;
 pub mod scenario;
 mod series;
 mod server;
+mod sum;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

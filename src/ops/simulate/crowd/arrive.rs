@@ -51,7 +51,7 @@ impl Crowd {
     /// The handshake was accepted: from its first byte on it is a connection of the record.
     pub(super) fn begin_connection(&mut self, client: ClientNo) {
         let person = &mut self.people[client as usize];
-        if let Some(recorder) = &mut self.recorder {
+        if let (Some(recorder), false) = (&mut self.recorder, self.act == Act::Leaving) {
             let user = recorder.user(&self.plan.accounts[person.number as usize].name);
             person.connection = Some(recorder.open(user, person.dialled_at));
         }
