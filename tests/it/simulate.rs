@@ -134,7 +134,8 @@ fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
     assert_eq!(status.code(), Some(0), "{report}\n{}", run.stderr());
     assert_clean(&report);
     assert!(count(&report, "connect") >= 24, "{report}");
-    assert!(report["verdict"]["recovered"].as_u64() > Some(0), "{report}");
+    // What was to be sent while there was no server counts from then.
+    assert!(report["stages"]["accepted"]["max_us"].as_u64() > Some(300_000), "{report}");
 }
 
 #[test]
