@@ -121,7 +121,7 @@ mod tests {
         ];
         let mut pen = Pen::default();
         for ask in asks {
-            let json = decode_json(pen.json(&ask).unwrap()).unwrap();
+            let json = decode_json(pen.json(&ask).unwrap().as_bytes()).unwrap();
             let msgpack = decode_msgpack(pen.msgpack(&ask).unwrap()).unwrap();
             let request: &Request = json.request.as_ref().unwrap();
             assert_eq!(request, msgpack.request.as_ref().unwrap(), "{ask:?}");
