@@ -88,8 +88,8 @@ fn after_a_storm_all_are_back_and_have_everything() {
     let (status, report, err) = simulate(&words);
     assert_eq!(status.code(), Some(0), "{err}");
     assert_clean(&report);
-    // Two storms.
-    assert_eq!(count(&report, "connect"), 3 * 40);
+    // Two storms; who is just coming back when the second begins is not cut off by it.
+    assert!((100..=120).contains(&count(&report, "connect")), "{report}");
 }
 
 #[test]
