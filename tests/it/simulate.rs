@@ -1,14 +1,13 @@
 //! `aula simulate-clients` from its start to its end: against servers of its own, and against one that is killed.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::server::{Builder, Server, Worker};
+use crate::server::{Server, Worker};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -89,8 +88,8 @@ fn after_a_storm_all_are_back_and_have_everything() {
     let (status, report, err) = simulate(&words);
     assert_eq!(status.code(), Some(0), "{err}");
     assert_clean(&report);
-    // Two storms.
-    assert_eq!(count(&report, "connect"), 3 * 40);
+    // Two storms; who is just coming back when the second begins is not cut off by it.
+    assert!((100..=120).contains(&count(&report, "connect")), "{report}");
 }
 
 #[test]
@@ -113,33 +112,36 @@ fn ctrl_c_ends_a_run_early_and_it_is_told_all_the_same() {
 #[test]
 fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
     let server = Server::builder();
-    let tokens = server.dir().join("tokens");
-    make_users(&server, 12, &tokens);
     // The same address after its restart.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let serve = |server: &Builder| {
-        let mut process = Worker::spawn(server, &["serve", "--listen", &address]);
+    let serve = || {
+        let mut process = Worker::spawn(&server, &["serve", "--listen", &address]);
         process.wait_for_log("serving", LIMIT);
         process
     };
-    let mut first = serve(&server);
-    let words = ["--output", "json", "simulate-clients", "--url", &address, "--tokens", tokens.to_str().unwrap()];
-    let load = ["--clients", "12", "--rate", "100", "--duration", "6s", "--ramp", "1s"];
-    let mut run = Worker::spawn(&Server::builder(), &[&words[..], &load].concat());
+    let mut first = serve();
+    // Its people are made in the server's data directory, beside it.
+    let words = ["--output", "json", "simulate-clients", "--url", &address, "--clients", "12", "--clean-up"];
+    let load = ["--rate", "100", "--duration", "6s", "--ramp", "1s"];
+    let mut run = Worker::spawn(&server, &[&words[..], &load].concat());
     run.wait_for_log(" hold: ", LIMIT);
     std::thread::sleep(Duration::from_secs(2));
     first.kill9();
     std::thread::sleep(Duration::from_millis(500));
-    let _second = serve(&server);
+    let _second = serve();
     let (status, out) = run.finish(LIMIT);
     let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {}", run.stderr()));
     assert_eq!(status.code(), Some(0), "{report}\n{}", run.stderr());
     assert_clean(&report);
     assert!(count(&report, "connect") >= 24, "{report}");
-    assert!(report["verdict"]["recovered"].as_u64() > Some(0), "{report}");
+    // What was to be sent while there was no server counts from then.
+    assert!(report["stages"]["accepted"]["max_us"].as_u64() > Some(300_000), "{report}");
 }
 
-fn make_users(server: &Builder, users: u32, tokens: &Path) {
+#[test]
+fn people_with_tokens_use_a_server_that_is_there() {
+    let server = Server::start();
+    let tokens = server.data_dir().join("tokens");
     let aula = |words: &[&str]| {
         let (status, out, err) = server.aula(words);
         assert!(status.success(), "{words:?}: {err}");
@@ -150,7 +152,14 @@ fn make_users(server: &Builder, users: u32, tokens: &Path) {
         aula(&["user", "add", &name, "--generate"]);
         aula(&["token", "mint", &name])
     };
-    std::fs::write(tokens, (0..users).map(token).collect::<String>()).unwrap();
+    std::fs::write(&tokens, (0..4).map(token).collect::<String>()).unwrap();
+    let (url, pid) = (format!("http://{}", server.addr()), server.pid().to_string());
+    let words = ["--url", &url, "--tokens", tokens.to_str().unwrap(), "--server-pid", &pid, "--clean-up"];
+    let (status, report, err) = simulate(&[&words[..], &["--rate", "20", "--duration", "2s"]].concat());
+    assert_eq!(status.code(), Some(0), "{err}");
+    assert_clean(&report);
+    assert_eq!(count(&report, "connect"), 4);
+    assert!(report["server"]["resident_bytes"].as_u64() > Some(0), "{report}");
 }
 
 #[test]
@@ -168,7 +177,7 @@ fn what_can_not_be_run_is_refused_before_anything_is_begun() {
     refused(&["--clients", "900000"], "--processes");
     let tokens = folder.path().join("tokens");
     std::fs::write(&tokens, "x\n").unwrap();
-    refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "access token");
+    refused(&["--url", "http://127.0.0.1:1", "--tokens", tokens.to_str().unwrap()], "access token");
     let header = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.x\n";
     std::fs::write(&tokens, header.repeat(2)).unwrap();
     refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "--allow-remote");

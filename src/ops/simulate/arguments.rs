@@ -18,10 +18,12 @@ Examples:
   aula simulate-clients --scenario reconnect-storm --report run.html --report run.json
   aula simulate-clients --scenario big-room --compare run.json --threshold 'send_to_receive.p99<50ms'
   aula simulate-clients --find-capacity rate --threshold 'accepted.p99<100ms' --threshold 'reach>=1'
-  aula simulate-clients --url http://127.0.0.1:8080 --tokens tokens.txt --server-pid $(pidof aula)
+  aula --data-dir aula-data simulate-clients --url http://127.0.0.1:8080 --server-pid $(pidof aula) --clean-up
+  aula simulate-clients --url http://127.0.0.1:8080 --tokens tokens.txt
 
-Without --url a server is started for the run, on an empty data directory that is removed afterwards. With it, each
-client needs an access token of its own: a file with one a line, as `aula token mint NAME` prints them.
+Without --url a server is started for the run, on an empty data directory that is removed afterwards. With it, accounts
+are made in the server's data directory, or in Cassandra, as --data-dir and --config name them; or each client is given
+an access token: a file with one a line, as `aula token mint NAME` prints them.
 Latencies count from the time at which something was to be done: what waits, here or there, is part of them.
 Exit codes: 0 done, 1 a promise was broken or the run failed, 99 a threshold was crossed. Ctrl-C ends a run early.";
 
@@ -54,9 +56,9 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Use this server, instead of starting one
-    #[arg(long, value_name = "URL", requires = "tokens")]
+    #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The clients' access tokens, one a line
+    /// The clients' access tokens, one a line; without it, accounts are made where the configuration says they are kept
     #[arg(long, value_name = "FILE", requires = "url")]
     tokens: Option<PathBuf>,
     /// The process id of the server, if it is on this machine: its CPU time and memory are measured
@@ -65,7 +67,7 @@ pub struct Args {
     /// Load a server that is not on this machine
     #[arg(long, requires = "url")]
     allow_remote: bool,
-    /// Leave the run's groups at the end; messages and direct channels stay
+    /// At the end leave the run's groups, and disable the accounts that were made; what was written stays
     #[arg(long, requires = "url")]
     clean_up: bool,
     /// Begin the names of the run's people and channels with this

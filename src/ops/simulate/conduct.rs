@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::engine::clock;
-use super::hands::{Hands, Job, Told, read_record};
+use super::hands::{Hands, Job, Told};
 use super::interrupt::Interrupt;
 use super::judge::judge;
-use super::measured::{Latencies, Measured, Server, Stage, Usage};
+use super::measured::{Measured, Server, Usage};
 use super::orders::{Order, Part, Report};
 use super::plan::Plan;
 use super::report::{Live, Progress};
 use super::resources::{usage, usage_of};
 use super::series::{Series, p99_of_received};
 use super::server::Embedded;
+use super::sum::Sum;
 use crate::message::Millis;
 use crate::oracle::Record;
 
@@ -146,7 +147,31 @@ impl Conductor<'_> {
                 Server { used, at_rest: rest.resident, connected: connected.resident }
             });
         let own = Usage { cpu: own_after.cpu.saturating_sub(own_before.cpu), resident: own_after.resident };
-        self.conclude(began_at, clients, lasted, server, own)
+        let Self { run, hands, series, parts, mut notes, was_interrupted, .. } = self;
+        hands.join();
+        let sum = Sum::of(parts)?;
+        let is_recorded = run.job.record.is_some() && sum.overflowed.is_none();
+        if let Some(events) = sum.overflowed {
+            notes.push(format!("the oracle does not judge: a part of the run has more than {events} events"));
+        }
+        let record = is_recorded.then(|| Record::merge(sum.records));
+        let verdict = record.as_ref().map(|record| judge(record, &sum.unfound));
+        let measured = Measured {
+            scenario: run.scenario,
+            settings: run.settings,
+            began_at,
+            lasted,
+            was_interrupted,
+            clients,
+            stages: sum.stages,
+            received: sum.received,
+            expected: sum.expected,
+            seconds: series.into_seconds(),
+            server,
+            own,
+            verdict,
+        };
+        Ok(Outcome { measured, record, notes })
     }
 
     /// Messages are sent, as planned; returns how long.
@@ -301,61 +326,5 @@ impl Conductor<'_> {
             self.wait(LOOK, |report| matches!(report, Report::Over(_)))?;
         }
         Ok(())
-    }
-
-    fn conclude(
-        self,
-        began_at: i64,
-        clients: u64,
-        lasted: Duration,
-        server: Option<Server>,
-        own: Usage,
-    ) -> anyhow::Result<Outcome> {
-        let Self { run, hands, series, parts, mut notes, was_interrupted, .. } = self;
-        hands.join();
-        let (mut stages, mut records, mut unfound) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let (mut received, mut expected, mut is_recorded) = (0, 0, run.job.record.is_some());
-        for part in parts {
-            for (stage, packed) in Stage::ALL.into_iter().zip(&part.stages) {
-                let latencies = match stages.entry(stage) {
-                    std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(new) => new.insert(Latencies::new()?),
-                };
-                let more = packed.micros.read()?;
-                latencies.micros.add(&more).context("histograms of different kinds")?;
-                for (kind, count) in &packed.errors {
-                    *latencies.errors.entry(kind.clone()).or_default() += count;
-                }
-            }
-            received += part.received;
-            expected += part.expected;
-            unfound.extend(part.unfound);
-            if let Some(events) = part.overflowed {
-                notes.push(format!("the oracle does not judge: a part of the run has more than {events} events"));
-                is_recorded = false;
-            }
-            records.extend(part.record);
-            if let Some(file) = part.record_file {
-                records.push(read_record(&file)?);
-            }
-        }
-        let record = is_recorded.then(|| Record::merge(records));
-        let verdict = record.as_ref().map(|record| judge(record, &unfound));
-        let measured = Measured {
-            scenario: run.scenario,
-            settings: run.settings,
-            began_at,
-            lasted,
-            was_interrupted,
-            clients,
-            stages,
-            received,
-            expected,
-            seconds: series.into_seconds(),
-            server,
-            own,
-            verdict,
-        };
-        Ok(Outcome { measured, record, notes })
     }
 }

@@ -9,7 +9,7 @@
 //! | `engine/` | one thread that is thousands of WebSocket clients |
 //! | `crowd/` | what those clients say and remember |
 //! | `orders.rs`, `hands.rs` | threads and processes of clients, and what is said to them |
-//! | `conduct.rs`, `series.rs`, `meter.rs`, `resources.rs` | a run from its beginning to its end, and its figures |
+//! | `conduct.rs`, `series.rs`, `sum.rs`, `meter.rs`, `resources.rs` | a run from its beginning to its end, and its figures |
 //! | `judge.rs` | the oracle's verdict |
 //! | `capacity.rs` | the largest load that meets the thresholds |
 //! | `measured.rs`, `report/` | what was measured, and how it is told |
@@ -32,6 +32,7 @@ mod resources;
 pub mod scenario;
 mod series;
 mod server;
+mod sum;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,29 +124,35 @@ impl Prober<'_> {
         let run = format!("{}-{:x}", wanted.user_prefix, Uuid::new_v4().as_u128() >> 104);
         let folder = Folder::new(&run)?;
         self.check_descriptors(wanted)?;
-        let given = wanted.tokens.as_deref().map(people::given).transpose()?;
-        let clients = given.as_ref().map_or(wanted.scenario.clients, |given| given.len() as u32);
-        let clients = clients.min(wanted.scenario.clients);
-        let (mut embedded, target, accounts);
-        match &wanted.url {
-            Some(url) => {
-                target = server::target(url, wanted.allow_remote)?;
-                embedded = None;
-                accounts = given.unwrap_or_default().into_iter().take(clients as usize).collect();
-            }
-            None => {
-                let started = self.start_server(wanted, &run, &folder)?;
-                target = started.0.target.clone();
-                accounts = started.1;
-                embedded = Some(started.0);
-            }
+        let are_accounts_given = wanted.tokens.is_some();
+        let settings = Settings { scenario: wanted.scenario.clone(), run, seed: wanted.seed, are_accounts_given };
+        let Some(url) = &wanted.url else {
+            let (mut embedded, accounts) = self.start_server(wanted, &settings, &folder)?;
+            let target = embedded.target.clone();
+            return self.conduct(wanted, settings, accounts, target, Some(&mut embedded), &folder);
+        };
+        let target = server::target(url, wanted.allow_remote)?;
+        if let Some(tokens) = &wanted.tokens {
+            let mut accounts = people::given(tokens)?;
+            accounts.truncate(wanted.scenario.clients as usize);
+            return self.conduct(wanted, settings, accounts, target, None, &folder);
         }
-        let settings = Settings { scenario: wanted.scenario.clone(), run, seed: wanted.seed };
-        self.conduct(wanted, settings, accounts, target, embedded.as_mut(), &folder)
+        let names = people::names(&settings.run, wanted.scenario.clients)?;
+        let accounts = people::make_beside(self.context, &names, ttl(wanted))?;
+        let outcome = self.conduct(wanted, settings, accounts, target, None, &folder);
+        if wanted.clean_up {
+            people::disable(self.context, &names)?;
+        }
+        outcome
     }
 
     /// With everybody's accounts in its data directory.
-    fn start_server(&self, wanted: &Wanted, run: &str, folder: &Folder) -> anyhow::Result<(Embedded, Vec<Account>)> {
+    fn start_server(
+        &self,
+        wanted: &Wanted,
+        settings: &Settings,
+        folder: &Folder,
+    ) -> anyhow::Result<(Embedded, Vec<Account>)> {
         if self.config.deployment() != crate::config::Deployment::Embedded {
             return Err(anyhow::anyhow!("the configuration names servers, and none is started for them"))
                 .hint("start the deployment and name one of its gateways with --url")
@@ -154,12 +161,10 @@ impl Prober<'_> {
         let mut config = self.config.clone();
         config.data_dir = folder.path().join("data");
         config.auth.keys_file = std::path::PathBuf::new();
-        let names = people::names(run, wanted.scenario.clients)?;
-        let ttl = wanted.scenario.ramp() + wanted.scenario.duration() + TOKEN_MARGIN;
-        let accounts = people::make(&config, &names, ttl)?;
+        let names = people::names(&settings.run, wanted.scenario.clients)?;
+        let accounts = people::make(&config, &names, ttl(wanted))?;
         // Only to know how large channels will be; who is in them is the same later.
-        let settings = Settings { scenario: wanted.scenario.clone(), run: run.to_owned(), seed: wanted.seed };
-        let largest_channel = Plan::new(settings, accounts.clone()).largest_channel();
+        let largest_channel = Plan::new(settings.clone(), accounts.clone()).largest_channel();
         let needs = Needs { clients: wanted.scenario.clients, largest_channel };
         Ok((Embedded::start(self.context, &config.data_dir, needs)?, accounts))
     }
@@ -227,6 +232,11 @@ impl Prober<'_> {
         }
         Ok(())
     }
+}
+
+/// How long the tokens of a run's people have to be good.
+fn ttl(wanted: &Wanted) -> Duration {
+    wanted.scenario.ramp() + wanted.scenario.duration() + TOKEN_MARGIN
 }
 
 /// What is told of the settings.

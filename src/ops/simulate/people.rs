@@ -12,7 +12,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::plan::Account;
 use crate::config::Config;
 use crate::message::{Millis, Username};
-use crate::ops::accounts::with_new_embedded_accounts;
+use crate::ops::Context;
+use crate::ops::accounts::{Keys, with_accounts, with_new_embedded_accounts};
 use crate::ops::exit::{Advise as _, Exit};
 use crate::server::auth::password::Password;
 use crate::server::auth::{Auth, Creation};
@@ -33,6 +34,20 @@ pub fn names(prefix: &str, clients: u32) -> anyhow::Result<Vec<Username>> {
 /// the one that all were given, which costs one hash instead of thousands.
 pub fn make(config: &Config, names: &[Username], ttl: Duration) -> anyhow::Result<Vec<Account>> {
     with_new_embedded_accounts(config, async |auth| make_in(&auth, names, ttl).await)
+}
+
+/// As [`make`], for a deployment that may be running: where its accounts are kept, not over its network.
+pub fn make_beside(context: &Context, names: &[Username], ttl: Duration) -> anyhow::Result<Vec<Account>> {
+    let made = with_accounts(context, Keys::Needed, async |auth| make_in(&auth, names, ttl).await);
+    made.hint("or give the clients' access tokens with --tokens")
+}
+
+/// Nobody logs in as these any more.
+pub fn disable(context: &Context, names: &[Username]) -> anyhow::Result<()> {
+    with_accounts(context, Keys::Unneeded, async |auth| {
+        let disable = async |name: &Username| auth.accounts().disable(name, Millis::now()).await.map(drop);
+        Ok(stream::iter(names).map(disable).buffered(AT_ONCE).try_collect().await?)
+    })
 }
 
 async fn make_in(auth: &Auth, names: &[Username], ttl: Duration) -> anyhow::Result<Vec<Account>> {

@@ -43,7 +43,7 @@ impl Crowd {
             subprotocol: Some(subprotocol),
             bearer: Some(&self.plan.accounts[person.number as usize].token),
         };
-        let nonce = u128::from(self.rng.next()) << 64 | u128::from(self.rng.next());
+        let nonce = u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64());
         net.connect(client, self.target.address, upgrade.request(nonce));
         net.set_timer(at + PATIENCE, Timer::Welcomed(client, at));
     }
@@ -51,7 +51,7 @@ impl Crowd {
     /// The handshake was accepted: from its first byte on it is a connection of the record.
     pub(super) fn begin_connection(&mut self, client: ClientNo) {
         let person = &mut self.people[client as usize];
-        if let Some(recorder) = &mut self.recorder {
+        if let (Some(recorder), false) = (&mut self.recorder, self.act == Act::Leaving) {
             let user = recorder.user(&self.plan.accounts[person.number as usize].name);
             person.connection = Some(recorder.open(user, person.dialled_at));
         }
@@ -115,14 +115,7 @@ impl Crowd {
         net.set_timer(at + pause / 2 + self.rng.below(pause), Timer::Dial(client));
     }
 
-    pub(super) fn welcomed(
-        &mut self,
-        net: &mut Net<Timer>,
-        client: ClientNo,
-        welcome: &Welcome<'_>,
-        data: Data<'_>,
-        at: u64,
-    ) {
+    pub(super) fn welcomed(&mut self, net: &mut Net<Timer>, client: ClientNo, welcome: &Welcome<'_>, at: u64) {
         let person = &mut self.people[client as usize];
         if person.standing == Standing::Here {
             return;
@@ -132,9 +125,6 @@ impl Crowd {
         self.meter.connected += 1;
         self.meter.record(Stage::Connect, person.dialled_at, at);
         let is_first = !std::mem::replace(&mut person.has_arrived, true);
-        if welcome.channels.iter().any(|head| !self.known.contains_key(&head.id)) {
-            self.learn_from_welcome(data);
-        }
         for head in &welcome.channels {
             if let Some(channel) = self.known.get(&head.id).copied() {
                 self.enter(client, channel);
@@ -215,7 +205,10 @@ impl Crowd {
     }
 
     /// What the names in a welcome say of groups that were made while nobody of this thread was there to see it.
-    fn learn_from_welcome(&mut self, data: Data<'_>) {
+    pub(super) fn learn_from_welcome(&mut self, data: Data<'_>) {
+        if self.known.len() == self.ids.len() {
+            return;
+        }
         #[derive(serde::Deserialize)]
         struct Named<'a> {
             id: ChannelId,

@@ -4,8 +4,8 @@ use super::super::engine::Rng;
 
 /// The time in 16 hexadecimal digits, a blank, the word, a blank.
 pub const SHORTEST: usize = 17 + WORD + 1;
-/// A letter, the client and the number of its message, in hexadecimal.
-const WORD: usize = 1 + 6 + 6;
+/// A letter, the run, the client and the number of its message, in hexadecimal.
+const WORD: usize = 1 + 4 + 6 + 6;
 
 /// What fills a text up.
 const WORDS: [&str; 24] = [
@@ -38,9 +38,11 @@ impl Filling {
     }
 }
 
-/// The word of a client's n-th message.
-pub fn word(client: u32, number: u32) -> String {
-    format!("w{:06x}{:06x}", client & 0xff_ffff, number & 0xff_ffff)
+/// The word of a client's n-th message in the run that has this name.
+pub fn word(run: &str, client: u32, number: u32) -> String {
+    // FNV-1a, folded: the same people may have written in an earlier run.
+    let run = run.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("w{:04x}{:06x}{:06x}", (run ^ (run >> 16)) & 0xffff, client & 0xff_ffff, number & 0xff_ffff)
 }
 
 /// When a text was to be sent, in nanoseconds; none if it is nobody's of a run.
@@ -58,7 +60,7 @@ mod tests {
         let filling = Filling::new(300, 1);
         let mut rng = Rng::new(2);
         for length in [SHORTEST, 60, 100, 300] {
-            let text = filling.body(123_456_789, &word(70_000, 12), length, &mut rng);
+            let text = filling.body(123_456_789, &word("sim-1", 70_000, 12), length, &mut rng);
             assert_eq!(text.len(), length);
             assert_eq!(scheduled(&text), Some(123_456_789));
         }

@@ -187,6 +187,12 @@ impl Crowd {
     /// Everybody leaves the groups of the run; a direct channel stays for good.
     pub(super) fn leave_all(&mut self, net: &mut Net<Timer>, at: u64) {
         self.act = Act::Leaving;
+        // The histories were read: what is shown from here on is in none of them.
+        for person in &mut self.people {
+            if let (Some(recorder), Some(connection)) = (&mut self.recorder, person.connection.take()) {
+                recorder.close(connection, at);
+            }
+        }
         for client in 0..self.people.len() as u32 {
             let person = &self.people[client as usize];
             let is_group = |channel: &u32| !self.plan.channels[*channel as usize].is_direct;

@@ -9,10 +9,12 @@ mod ask;
 pub mod body;
 mod check;
 mod create;
+mod finish;
 mod load;
 mod look;
 mod person;
 mod receive;
+mod script;
 mod send;
 
 use std::collections::{HashMap, VecDeque};
@@ -20,14 +22,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use super::engine::{ClientNo, Data, Ended, Engine, Net, Options, Rng, Script, clock};
-use super::measured::Stage;
+use super::engine::{ClientNo, Data, Engine, Net, Options, Rng, clock};
 use super::meter::Meter;
-use super::orders::{Order, Part, Report};
+use super::orders::{Order, Report};
 use super::plan::Plan;
 use crate::message::{ChannelId, Username};
 use crate::oracle::Recorder;
-use crate::oracle::frame::{Received, Sent, Status};
+use crate::oracle::frame::Sent;
 use ask::{Ask, Pen};
 use body::Filling;
 use check::Checks;
@@ -153,7 +154,7 @@ impl Crowd {
     ) -> Result<Engine<Self>, CrowdError> {
         let Setup { plan, share, target, record } = setup;
         let clients = share.clients(plan.clients());
-        let seed = Rng::part(plan.settings.seed, 100 + u64::from(share.index)).next();
+        let seed = Rng::part(plan.settings.seed, 100 + u64::from(share.index)).next_u64();
         let mut options = Options::new(clients).with_loopback_sources(8);
         options.seed = seed;
         let scenario = &plan.settings.scenario;
@@ -280,138 +281,6 @@ impl Crowd {
             recorder.sent(connection, clock::now(), frame);
         }
     }
-
-    fn finish(&mut self, net: &mut Net<Timer>, at: u64) {
-        self.act = Act::Over;
-        for client in 0..self.people.len() as u32 {
-            if self.people[client as usize].is_here() {
-                net.close(client);
-                self.gone(client, at);
-            } else {
-                net.cut(client);
-            }
-        }
-        self.count_unanswered();
-        self.tick(at);
-        let (record, overflowed) = match self.recorder.take().map(Recorder::into_record) {
-            Some(Ok(record)) => (Some(record), None),
-            Some(Err(full)) => (None, Some(full.max_events)),
-            None => (None, None),
-        };
-        let part = Part {
-            stages: self.meter.pack(),
-            received: self.meter.received,
-            expected: self.meter.expected,
-            unfound: self.checks.take_unfound(),
-            record,
-            record_file: None,
-            overflowed,
-        };
-        self.report(Report::Over(Box::new(part)));
-        net.stop();
-    }
-
-    /// What never came to an end.
-    fn count_unanswered(&mut self) {
-        for pending in self.people.iter().flat_map(|person| &person.pending) {
-            match (pending.is_accepted, pending.attempts) {
-                (true, _) => self.meter.error(Stage::Persisted, "no_answer"),
-                (false, 0) => self.meter.error(Stage::Accepted, "not_sent"),
-                (false, _) => self.meter.error(Stage::Accepted, "no_answer"),
-            }
-        }
-    }
 }
 
 const SECOND: u64 = 1_000_000_000;
-
-impl Script for Crowd {
-    type Timer = Timer;
-
-    fn start(&mut self, _net: &mut Net<Timer>, _at: u64) {}
-
-    fn woken(&mut self, net: &mut Net<Timer>, at: u64) {
-        loop {
-            match self.orders.try_recv() {
-                Ok(order) => self.obey(net, order, at),
-                Err(std::sync::mpsc::TryRecvError::Empty) => return,
-                // Whoever conducted is gone: nobody wants to know any more.
-                Err(std::sync::mpsc::TryRecvError::Disconnected) => return net.stop(),
-            }
-        }
-    }
-
-    fn opened(&mut self, _net: &mut Net<Timer>, client: ClientNo, _at: u64) {
-        self.begin_connection(client);
-    }
-
-    fn message(&mut self, net: &mut Net<Timer>, client: ClientNo, data: Data<'_>, at: u64) {
-        let received = match data {
-            Data::Text(text) => Received::from_json(text.as_bytes()),
-            Data::Binary(bytes) => Received::from_msgpack(bytes),
-        };
-        let connection = self.people[client as usize].connection;
-        let frame = match received {
-            Ok(frame) => frame,
-            Err(problem) => {
-                self.meter.error(Stage::SendToReceive, "malformed");
-                if let (Some(recorder), Some(connection)) = (&mut self.recorder, connection) {
-                    recorder.malformed(connection, at, &problem);
-                }
-                return;
-            }
-        };
-        if let (Some(recorder), Some(connection)) = (&mut self.recorder, connection) {
-            recorder.received(connection, at, &frame);
-        }
-        match &frame {
-            Received::Message(message) => self.receive(net, client, message, at),
-            Received::Accepted { reference } => self.accepted(client, *reference, at),
-            Received::Status(Status::Persisted { channel, client_id, .. }) => {
-                self.persisted(client, *channel, *client_id, at);
-            }
-            Received::Status(Status::Rejected { client_id, .. }) => self.rejected(client, *client_id),
-            Received::Status(Status::Delivered { channel, seq }) => self.delivered_by_all(client, *channel, *seq, at),
-            Received::Status(Status::Read { channel, seq }) => self.read_by_all(client, *channel, *seq, at),
-            Received::Error(error) => self.refused(net, client, error, at),
-            Received::Welcome(welcome) => self.welcomed(net, client, welcome, data, at),
-            Received::Resumed { reference, channels } => self.resumed(net, client, *reference, channels, at),
-            Received::Gap(gap) => self.missed(net, client, gap.channel, at),
-            Received::Page { reference, messages, more, .. } => {
-                self.page(net, client, *reference, messages, *more, at);
-            }
-            Received::SearchResults(results) => self.found(net, client, results, at),
-            Received::Other => self.other(net, client, data, at),
-        }
-    }
-
-    fn timer(&mut self, net: &mut Net<Timer>, timer: Timer, at: u64) {
-        match timer {
-            Timer::Dial(client) => self.dial(net, client, at),
-            Timer::Welcomed(client, dialled_at) => self.give_up_dialling(net, client, dialled_at, at),
-            Timer::Write => self.write_what_is_due(net, at),
-            Timer::Typed(client, channel, scheduled) => self.typed(net, client, channel, scheduled, at),
-            Timer::TryAgain(client) => {
-                self.people[client as usize].will_try_again = false;
-                self.send_pending(net, client, at);
-            }
-            Timer::Deliver(client) => self.say_delivered(net, client),
-            Timer::Read(client) => self.say_read(net, client),
-            Timer::Resume(client) => self.resume(net, client),
-            Timer::Storm(span) => self.storm(net, span, at),
-            Timer::Create => self.create(net, at),
-            Timer::Check => self.check(net, at),
-            Timer::Settle => self.settle(net, at),
-            Timer::Second => {
-                self.tick(at);
-                // At the seconds of the run, however late this one was.
-                let seconds = at.saturating_sub(self.began) / SECOND;
-                net.set_timer(self.began + (seconds + 1) * SECOND, Timer::Second);
-            }
-        }
-    }
-
-    fn closed(&mut self, net: &mut Net<Timer>, client: ClientNo, why: Ended, at: u64) {
-        self.lost(net, client, why, at);
-    }
-}

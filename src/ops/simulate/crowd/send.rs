@@ -29,7 +29,8 @@ impl Crowd {
         let number = person.written;
         person.written += 1;
         let length = size.min + self.rng.below((size.max - size.min) as u64 + 1) as usize;
-        let body = self.filling.body(scheduled, &body::word(person.number, number), length, &mut self.rng);
+        let word = body::word(&self.plan.settings.run, person.number, number);
+        let body = self.filling.body(scheduled, &word, length, &mut self.rng);
         person.pending.push_back(Pending {
             client_id: Uuid::now_v7(),
             channel,
@@ -139,7 +140,7 @@ impl Crowd {
         if self.words.len() == WORDS {
             self.words.pop_front();
         }
-        self.words.push_back((client, body::word(person.number, pending.number)));
+        self.words.push_back((client, body::word(&self.plan.settings.run, person.number, pending.number)));
     }
 
     /// Accepted, and then not taken into the log: nobody in a run is removed, so that the oracle judges it.

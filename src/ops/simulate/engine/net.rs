@@ -95,7 +95,7 @@ impl<T> Net<T> {
             return Err(Overflow);
         }
         self.scratch.clear();
-        let key = (self.rng.next() as u32).to_ne_bytes();
+        let key = (self.rng.next_u64() as u32).to_ne_bytes();
         put_masked(&mut self.scratch, opcode, payload, key);
         let limit = self.options.max_unsent;
         let Some(link) = self.slots.get_mut(client as usize).and_then(|slot| slot.link.as_mut()) else {

@@ -11,10 +11,10 @@ impl Rng {
 
     /// One that is as good as independent, for `part` of a run.
     pub fn part(seed: u64, part: u64) -> Self {
-        Self(Self(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95)).next())
+        Self(Self(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95)).next_u64())
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,12 +24,12 @@ impl Rng {
 
     /// In `0..bound`; 0 if there is nothing to choose from.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
     /// In `0.0..1.0`.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// True for this share of the calls.

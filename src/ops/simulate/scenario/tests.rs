@@ -21,7 +21,7 @@ fn a_misspelt_key_is_named_with_the_nearest() {
     let shape = error(&SMALL.replace("direct", "directs"));
     assert!(shape.starts_with("line 4: directs is none of direct, group, room, zipf"), "{shape}");
     assert!(error(&SMALL.replace("duration: 2s", "duration: 2")).contains("with its unit"));
-    assert_eq!(error(&SMALL.replace("clients: 2\n", "")), "line 1: the key clients is missing");
+    assert!(error(&SMALL.replace("clients: 2\n", "")).ends_with(": the key clients is missing"));
 }
 
 #[test]
