@@ -119,8 +119,6 @@ pub fn worker_options(config: &Config) -> WorkerOptions {
         max_members: config.channels.max_members,
         max_receipt_members: config.receipts.max_members,
         dedup_window: config.queue.dedup_window,
-        // There it is a read of a local index, elsewhere a round trip.
-        always_look_up: config.deployment() == Deployment::Embedded,
         cached_channels: OWNED_CHANNELS,
     }
 }

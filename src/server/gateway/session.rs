@@ -87,10 +87,15 @@ impl Session {
         self.outbox.push(&encode(frame, self.encoding));
     }
 
-    /// The same, but the connection's task writes it, together with what else there is by then: for a thread that has
-    /// many answers to give, perhaps to the same client.
-    pub fn push_soon(&self, frame: &Frame) {
-        self.outbox.push_soon(&encode(frame, self.encoding));
+    /// The answer to a request. While the session waits for others, which will be there in a moment, its task writes
+    /// them together.
+    pub fn answer(&self, frame: &Frame) {
+        let frame = encode(frame, self.encoding);
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            self.outbox.push_soon(&frame);
+        } else {
+            self.outbox.push(&frame);
+        }
     }
 
     pub fn push_shared(&self, frame: &Encoded) {

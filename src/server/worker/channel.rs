@@ -128,13 +128,13 @@ impl Channel {
     }
 
     /// The sends at the front of the line that must be looked up before they get their turn.
-    pub(super) fn to_look_up(&self, window: &Window, options: &WorkerOptions) -> Vec<(Username, Uuid)> {
+    pub(super) fn to_look_up(&self, window: &Window) -> Vec<(Username, Uuid)> {
         let unknown = |waiting: &Waiting| {
             let (sender, client_id) = identity(&waiting.task)?;
             let key = (sender.clone(), client_id);
             let known = window.get(self.id, sender, client_id).is_some()
                 || self.found.contains_key(&key)
-                || !must_look_up(waiting, window, options);
+                || !must_look_up(waiting, window);
             (!known).then_some(key)
         };
         self.waiting.iter().filter_map(unknown).take(MAX_ENTRIES).collect()
@@ -162,7 +162,7 @@ impl Channel {
                     let found = self.found.remove(&(sender.clone(), client_id));
                     match window.get(self.id, sender, client_id) {
                         Some(known) => Some(known),
-                        None if !must_look_up(next, window, options) => None,
+                        None if !must_look_up(next, window) => None,
                         None => match found {
                             Some(found) => found.filter(|found| self.is_in_the_log(*found)),
                             None => return,
@@ -340,8 +340,8 @@ impl Channel {
 }
 
 /// Asked anew each time: what the window has lost meanwhile, only the store remembers.
-fn must_look_up(waiting: &Waiting, window: &Window, options: &WorkerOptions) -> bool {
-    options.always_look_up || may_be_stored(&waiting.task, waiting.redelivered, window.remembers_since())
+fn must_look_up(waiting: &Waiting, window: &Window) -> bool {
+    may_be_stored(&waiting.task, waiting.redelivered, window.remembers_since())
 }
 
 /// What a second run of the task is recognised by.

@@ -43,9 +43,6 @@ pub struct WorkerOptions {
     pub max_receipt_members: usize,
     /// Recent `client_id`s that an owner remembers.
     pub dedup_window: usize,
-    /// Look every send up that the window doesn't know, and not only those that may be repeats: right for a store
-    /// where that is a read of a local index.
-    pub always_look_up: bool,
     /// Channels whose state an owner keeps, at most; more are read again when needed.
     pub cached_channels: usize,
 }

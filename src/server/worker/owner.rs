@@ -131,7 +131,7 @@ impl Owner<'_> {
             }
             // Only then: loading may complete what a process that died had begun to note.
             if !channel.looking && matches!(channel.loaded, Loaded::Absent | Loaded::Present(_)) {
-                let sends = channel.to_look_up(&self.window, self.options);
+                let sends = channel.to_look_up(&self.window);
                 if !sends.is_empty() {
                     channel.looking = true;
                     self.under_way.push(Box::pin(find(self.stages.clone(), *id, sends)));

@@ -82,7 +82,6 @@ impl Process {
             max_members: 10,
             max_receipt_members: 5,
             dedup_window: 64,
-            always_look_up: false,
             cached_channels: 2,
         };
         for lane in lanes() {

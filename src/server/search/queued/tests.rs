@@ -119,7 +119,6 @@ impl Deployment {
             max_members: 10,
             max_receipt_members: 10,
             dedup_window: 10,
-            always_look_up: false,
             cached_channels: 10,
         };
         let running = tokio::spawn(worker::run(LANE, stages, options, CancellationToken::new()));

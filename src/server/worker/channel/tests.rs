@@ -17,14 +17,7 @@ const USERS: [&str; 5] = ["ada", "bob", "cyd", "dan", "eve"];
 const CHANNEL: ChannelId = ChannelId(Uuid::from_u128(7));
 
 fn options() -> WorkerOptions {
-    WorkerOptions {
-        prefetch: 12,
-        max_members: 4,
-        max_receipt_members: 3,
-        dedup_window: 12,
-        always_look_up: false,
-        cached_channels: 10,
-    }
+    WorkerOptions { prefetch: 12, max_members: 4, max_receipt_members: 3, dedup_window: 12, cached_channels: 10 }
 }
 
 /// When the task with this tag was: far enough from the ones before for clocks to matter.
