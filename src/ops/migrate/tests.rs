@@ -92,8 +92,7 @@ impl Drop for Deployment {
         self.runtime.block_on(async {
             drop(vhost);
             let cassandra = Cassandra::connect(&self.cassandra, false).await.unwrap();
-            let drop = format!("DROP KEYSPACE IF EXISTS {}", self.cassandra.keyspace);
-            cassandra.session.query_unpaged(drop, ()).await.unwrap();
+            testing::drop_keyspace(&cassandra, &self.cassandra.keyspace).await;
             for path in [format!("{}-000001", self.alias), format!("_index_template/{}", self.alias)] {
                 client.delete(format!("{}/{path}", elasticsearch())).send().await.unwrap();
             }

@@ -37,13 +37,23 @@ async fn make_keyspace(config: &config::Cassandra) {
     let cassandra = Cassandra::connect(config, false).await.unwrap();
     let replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
     // Left by an earlier process of this number.
-    run(&cassandra, format!("DROP KEYSPACE IF EXISTS {}", config.keyspace)).await;
+    drop_keyspace(&cassandra, &config.keyspace).await;
     run(&cassandra, format!("CREATE KEYSPACE {} WITH replication = {replication}", config.keyspace)).await;
     cassandra.session.use_keyspace(&config.keyspace, false).await.unwrap();
     for file in CASSANDRA {
         for statement in cql::split(file.text).unwrap() {
             run(&cassandra, statement).await;
         }
+    }
+}
+
+/// On a loaded machine that may take longer than a request may: it goes on nevertheless, and is asked for again.
+pub(crate) async fn drop_keyspace(cassandra: &Cassandra, name: &str) {
+    let statement = format!("DROP KEYSPACE IF EXISTS {name}");
+    let mut attempts = 0;
+    while let Err(error) = cassandra.session.query_unpaged(statement.as_str(), ()).await {
+        attempts += 1;
+        assert!(attempts < 5, "{statement}: {error}");
     }
 }
 

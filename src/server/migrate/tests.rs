@@ -66,8 +66,7 @@ impl Drop for Place {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let cassandra = Cassandra::connect(&config, false).await.unwrap();
-                let drop = format!("DROP KEYSPACE IF EXISTS {}", config.keyspace);
-                cassandra.session.query_unpaged(drop, ()).await.unwrap();
+                testing::drop_keyspace(&cassandra, &config.keyspace).await;
             });
         });
         removal.join().unwrap();
