@@ -16,7 +16,7 @@ mod session;
 mod sessions;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-mod testing;
+pub(super) mod testing;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};

@@ -425,3 +425,23 @@ fn reason_label(code: u16) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::server::gateway::testing::Deployment;
+
+    /// Each connection has one of these for all its life.
+    #[tokio::test]
+    async fn a_connection_is_small() {
+        let gateway = Arc::clone(&Deployment::new().await.gateway);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let connection = run(socket, Bytes::new(), gateway, Encoding::Json, None, None);
+        let size = size_of_val(&connection);
+        assert!(size <= 1400, "{size} bytes");
+    }
+}

@@ -238,7 +238,7 @@ impl Owner {
                 needed
             }
             Step::Ask => {
-                let asked = self.channel.to_look_up(&self.window, &options());
+                let asked = self.channel.to_look_up(&self.window);
                 if self.channel.looking || asked.is_empty() {
                     return false;
                 }
