@@ -57,6 +57,7 @@ pub struct Reader {
     /// The payload so far of a message in several frames.
     fragments: Option<(Opcode, Vec<u8>)>,
     role: Role,
+    /// Nothing is understood any more: the other end has closed, or broken a rule.
     is_closed: bool,
 }
 
@@ -67,20 +68,33 @@ impl Reader {
 
     /// Takes what was read; calls `each` for each message that is complete, in order. The bytes are changed.
     ///
-    /// Errors: a [`Violation`] of the other end, or what `each` returned; nothing may be read after it.
+    /// Errors: a [`Violation`] of the other end, or what `each` returned. What is read after one is passed over: where
+    /// the next frame begins is not known.
     pub fn read<E: From<Violation>>(
         &mut self,
         bytes: &mut [u8],
         mut each: impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let read = self.understand(bytes, &mut each);
+        if read.is_err() {
+            (self.cut, self.fragments, self.is_closed) = (Vec::new(), None, true);
+        }
+        read
+    }
+
+    fn understand<E: From<Violation>>(
+        &mut self,
+        bytes: &mut [u8],
+        each: &mut impl FnMut(Item<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if self.cut.is_empty() {
-            let used = self.frames(bytes, &mut each)?;
+            let used = self.frames(bytes, each)?;
             self.cut.extend_from_slice(&bytes[used..]);
             return Ok(());
         }
         let mut joined = std::mem::take(&mut self.cut);
         joined.extend_from_slice(bytes);
-        let used = self.frames(&mut joined, &mut each)?;
+        let used = self.frames(&mut joined, each)?;
         if used == 0 {
             self.cut = joined;
         } else {

@@ -72,6 +72,7 @@ impl Outbox {
     pub fn open(&self, socket: Arc<TcpStream>, first: Bytes) {
         let mut state = self.state.lock();
         state.bytes += first.len();
+        state.page = Page { end: state.written + 1, frames: 1, bytes: first.len() };
         state.frames.push_front(first);
         state.socket = Some(socket);
         drop(state);
@@ -86,6 +87,9 @@ impl Outbox {
 
     /// The same for several, in one system call.
     pub fn push_all(&self, frames: &[Bytes]) {
+        if frames.is_empty() {
+            return;
+        }
         let mut state = self.state.lock();
         let mut begun = 0;
         let mut rest = frames;
@@ -93,8 +97,11 @@ impl Outbox {
             && state.closing.is_none()
             && let Some(socket) = &state.socket
         {
-            // An error is the connection's task's to see.
-            (rest, begun) = write_now(socket, frames).unwrap_or((frames, 0));
+            while !rest.is_empty() && begun == 0 {
+                // An error is the connection's task's to see.
+                let Ok((left, written)) = write_now(socket, rest) else { break };
+                (rest, begun) = (left, written);
+            }
             state.written += (frames.len() - rest.len()) as u64;
             if rest.is_empty() {
                 return;
@@ -115,7 +122,6 @@ impl Outbox {
         }
         for frame in frames {
             let Page { frames, bytes, .. } = state.page;
-            // One frame may go beyond the bytes: a reply that is larger than the outbox says nothing about the reader.
             if state.frames.len() >= self.max_frames + frames || state.bytes >= self.max_bytes + bytes {
                 metrics::counter!("aula_slow_consumers_total").increment(1);
                 state.give_up(SLOW_CONSUMER);
@@ -125,6 +131,11 @@ impl Outbox {
             state.is_begun |= begun > 0;
             frame.advance(std::mem::take(&mut begun));
             state.bytes += frame.len();
+            // A large reply says nothing about the reader.
+            if frame.len() > self.max_bytes / 4 && state.page.frames == 0 {
+                let end = state.written + state.frames.len() as u64 + 1;
+                state.page = Page { end, frames: 1, bytes: frame.len() };
+            }
             state.frames.push_back(frame);
         }
         drop(state);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use self::handing::{Audience, Said};
+use self::handing::{Audience, MAX_SAID, Said};
 use super::encoded::Encoded;
 use super::session::Session;
 use crate::message::{Change, ChannelId, Kind, Message, Millis, Seq, Username};
@@ -230,7 +230,7 @@ impl Room {
         let mut inner = self.hold();
         for message in fetched {
             if message.seq == inner.last_seq + 1 {
-                inner.hand_out(Arc::new(message), self);
+                inner.hand_out_held(Arc::new(message), self);
             }
         }
         inner.catch_up(self)
@@ -425,6 +425,14 @@ impl Inner {
         reached
     }
 
+    /// For who holds `handing`, and may have many: each outbox is given some at a time.
+    fn hand_out_held(&mut self, message: Arc<Message>, room: &Room) {
+        self.hand_out(message, room);
+        if self.said.len() >= MAX_SAID {
+            self.hand_over();
+        }
+    }
+
     /// Delivers what waited and is next. Returns the hole in front of the rest, if any waits still.
     fn catch_up(&mut self, room: &Room) -> Option<(Seq, Seq)> {
         let mut ahead = self.ahead.take()?;
@@ -438,7 +446,7 @@ impl Inner {
                 self.ahead = Some(ahead);
                 return Some(hole);
             }
-            self.hand_out(message, room);
+            self.hand_out_held(message, room);
         }
         // What found no place among those that wait is fetched, too.
         if ahead.last > self.last_seq {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::coop;
 
 use super::line::Line;
 use crate::message::Millis;
@@ -171,6 +172,7 @@ impl Connection {
                 return Ok(incoming);
             }
             self.line.socket.readable().await?;
+            coop::consume_budget().await;
             let Self { line, encoding, waiting, pong, .. } = self;
             line.read(|item| {
                 waiting.extend(decode(*encoding, item, pong)?);
@@ -203,8 +205,12 @@ impl Connection {
         let alarm = tokio::time::sleep(config.session.ping_interval.min(expires_in));
         tokio::pin!(alarm);
         loop {
+            // A socket that is always ready would keep the thread.
+            coop::consume_budget().await;
             if let Some(asked) = resume.take() {
                 Box::pin(self.resume(session, asked)).await?;
+                // Nothing was read meanwhile.
+                last_heard = Instant::now();
             }
             resume = self.serve_waiting(session);
             if let Some(pong) = self.pong.take() {
@@ -282,6 +288,19 @@ impl Connection {
         }
     }
 
+    /// The same for as long as something takes.
+    async fn drain_while<T>(&mut self, session: &Session, something: impl Future<Output = T>) -> Result<T, Ended> {
+        tokio::pin!(something);
+        loop {
+            self.drain(session).await?;
+            tokio::select! {
+                done = &mut something => return Ok(done),
+                () = session.outbox.changed() => {}
+                () = std::future::ready(()), if !session.outbox.is_empty() => {}
+            }
+        }
+    }
+
     /// Writes what waits now. A reader that doesn't keep up is given up.
     async fn write_out(&self, session: &Session) -> Result<(), Ended> {
         let end = session.outbox.end();
@@ -322,17 +341,7 @@ impl Connection {
     async fn resume(&mut self, session: &Arc<Session>, resume: Resume) -> Result<(), Ended> {
         let mut channels = BTreeMap::new();
         let (gateway, encoding) = (Arc::clone(&self.gateway), self.encoding);
-        self.drain(session).await?;
-        let unknown = {
-            let prepared = gateway.prepare_resume(session, &resume);
-            tokio::pin!(prepared);
-            loop {
-                tokio::select! {
-                    unknown = &mut prepared => break unknown,
-                    () = session.outbox.changed() => self.drain(session).await?,
-                }
-            }
-        };
+        let unknown = self.drain_while(session, gateway.prepare_resume(session, &resume)).await?;
         for (channel, after) in resume.channels {
             if unknown.contains(&channel) {
                 let code = Some(ErrorCode::Unavailable);
@@ -342,7 +351,7 @@ impl Connection {
             let resumed = match gateway.begin_resume(session, channel, after) {
                 Err(refused) => refused,
                 Ok(mut resuming) => loop {
-                    match gateway.step(&mut resuming).await {
+                    match self.drain_while(session, gateway.step(&mut resuming)).await? {
                         Step::Done(resumed) => break resumed,
                         Step::Write(messages) => {
                             let page = messages.into_iter().map(|message| encode(&Frame::Message(message), encoding));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 use crate::websocket::{Item, Reader, Role, Violation};
 
@@ -85,6 +86,7 @@ impl Line {
             }
         }
         while self.socket.readable().await.is_ok() {
+            coop::consume_budget().await;
             let read = self.read(|item| if matches!(item, Item::Close(_)) { Err(Over) } else { Ok(()) });
             if read.is_err() {
                 break;

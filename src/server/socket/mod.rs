@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRef, Request, State};
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -65,7 +65,10 @@ async fn upgrade(
         Ok(response) => response,
         Err(problem) => {
             tracing::debug!(peer = ?peer.map(|peer| peer.0.0), code = %problem.code(), "a handshake was refused");
-            problem.into_response()
+            let mut response = problem.into_response();
+            // For clients of another version (RFC 6455 §4.4).
+            response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            response
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::server::store::Page;
 const BATCH: usize = 256;
 /// Tasks that an indexer has in hand.
 pub(super) const PREFETCH: usize = 4 * BATCH;
+/// Entries in a task, at most: many times what an owner stores in one go.
+const MAX_RANGE: u64 = 1_000_000;
 /// Reads for one page that are under way at once.
 const READS: usize = 8;
 /// A pause after a batch lets the next one grow: an index is written more cheaply in larger pieces, and nobody waits
@@ -35,6 +37,9 @@ pub(super) async fn run(
         let mut ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>> = BTreeMap::new();
         for Delivery { tag, payload, .. } in deliveries {
             let problem = match Task::decode(&payload) {
+                Ok(Task::Index(task)) if !(1..=MAX_RANGE).contains(&length(&task)) => {
+                    "a range that can't be".to_owned()
+                }
                 Ok(Task::Index(task)) => {
                     extend(ranges.entry(task.channel).or_default(), (task.first, task.last));
                     done.push(tag);
@@ -58,6 +63,11 @@ pub(super) async fn run(
     }
 }
 
+/// Entries in a range; 0 if it is none.
+fn length(task: &IndexTask) -> u64 {
+    if task.first == 0 { 0 } else { (task.last.saturating_add(1)).saturating_sub(task.first) }
+}
+
 /// Tasks of a channel follow each other: most continue the range before.
 fn extend(ranges: &mut Vec<(Seq, Seq)>, (first, last): (Seq, Seq)) {
     match ranges.last_mut() {
@@ -68,7 +78,7 @@ fn extend(ranges: &mut Vec<(Seq, Seq)>, (first, last): (Seq, Seq)) {
 
 /// Indexes what is stored of the ranges, in pages that may span channels.
 async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>>) {
-    let full = stages.index.page();
+    let full = stages.index.page().max(1);
     let (mut page, mut entries) = (Vec::new(), 0);
     for (channel, ranges) in ranges {
         for (mut first, last) in ranges {

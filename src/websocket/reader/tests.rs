@@ -164,6 +164,16 @@ fn what_is_too_large_is_refused_by_its_head() {
 }
 
 #[test]
+fn what_comes_behind_a_violation_is_passed_over() {
+    let mut reader = Reader::new(Role::Client, 1000);
+    let too_large = frame(Opcode::Binary, &[0xff; 5000]);
+    let (mut head, mut rest) = (too_large[..100].to_vec(), too_large[100..].to_vec());
+    let each = |item: Item<'_>| -> Result<(), Violation> { panic!("{item:?}") };
+    assert_eq!(reader.read(&mut head, each), Err(Violation::TooLarge));
+    assert_eq!(reader.read(&mut rest, each), Ok(()));
+}
+
+#[test]
 fn a_reason_is_cut_at_a_character() {
     let frame = close_frame(1008, &"ä".repeat(100));
     assert_eq!(read(Role::Client, &frame, &[]), Ok(vec![Owned::Close(Some((1008, "ä".repeat(61))))]));

@@ -19,13 +19,28 @@ async fn sockets() -> (Arc<TcpStream>, TcpStream) {
 
 #[test]
 fn a_full_outbox_closes_rather_than_leaves_a_frame_out() {
-    for outbox in [Outbox::new(2, 1000), Outbox::new(100, 5)] {
-        outbox.push(&frame("one"));
-        outbox.push(&frame("22"));
+    for outbox in [Outbox::new(4, 1000), Outbox::new(100, 40)] {
+        (0..4).for_each(|_| outbox.push(&frame("ten bytes.")));
         assert!(!outbox.is_overrun());
-        outbox.push(&frame("3"));
-        outbox.push(&frame("4"));
+        outbox.push(&frame("one more"));
+        outbox.push(&frame("another"));
         assert_eq!(outbox.take(), (vec![], Some(SLOW_CONSUMER)));
+    }
+}
+
+#[tokio::test]
+async fn a_large_reply_takes_no_place_from_what_comes_behind_it() {
+    let large = Bytes::from(vec![b'x'; 200]);
+    let welcomed = Outbox::new(100, 40);
+    welcomed.open(sockets().await.0, large.clone());
+    let replied = Outbox::new(100, 40);
+    replied.push(&large);
+    for outbox in [welcomed, replied] {
+        (0..4).for_each(|_| outbox.push(&frame("ten bytes.")));
+        assert!(!outbox.is_overrun());
+        // A second one does: so there is a bound.
+        outbox.push(&large);
+        assert!(outbox.is_overrun());
     }
 }
 

@@ -29,7 +29,7 @@ const SMALL: usize = 64;
 const PACE_PER_MEMBER: Duration = Duration::from_micros(8);
 const LONGEST_PACE: Duration = Duration::from_millis(50);
 /// What may wait for a round.
-const MAX_SAID: usize = 64;
+pub(super) const MAX_SAID: usize = 64;
 
 pub(super) struct Said {
     number: u64,
@@ -86,6 +86,8 @@ impl Drop for Held<'_> {
 impl Room {
     pub(super) fn hold(&self) -> Held<'_> {
         let handing = self.handing.lock();
+        // First without the lock that every message needs: what is left then is little.
+        self.hand_round();
         let mut inner = self.inner.lock();
         inner.hand_over();
         Held { inner, _handing: handing }
@@ -116,6 +118,11 @@ impl Room {
 
     fn hand_over(&self) {
         let _handing = self.handing.lock();
+        self.hand_round();
+    }
+
+    /// For who holds `handing`.
+    fn hand_round(&self) {
         let (members, said) = {
             let mut inner = self.inner.lock();
             inner.is_round_due = false;
