@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, MutexGuard};
+use rustix::net::{SendFlags, send};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -248,7 +249,9 @@ impl Outbox {
 /// What is left of `frames`, and how much of the first of these is written.
 fn write_now<'a>(socket: &TcpStream, frames: &'a [Bytes]) -> io::Result<(&'a [Bytes], usize)> {
     let mut written = match frames {
-        [frame] => socket.try_write(frame)?,
+        // Asked of the kernel itself: what the runtime knows of a socket's readiness is somewhere else in memory, and who
+        // writes to a thousand sockets pays for each look at it.
+        [frame] => send(socket, frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?,
         _ => {
             let mut slices = [IoSlice::new(&[]); MAX_VECTORED];
             slices.iter_mut().zip(frames).for_each(|(slice, frame)| *slice = IoSlice::new(frame));

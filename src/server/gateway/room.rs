@@ -320,8 +320,7 @@ impl Room {
     /// The newest messages with a seq above `after` and up to `last`, as far as they are held here, ascending.
     pub fn newest(&self, after: Seq, last: Seq) -> Vec<Arc<Message>> {
         let inner = self.inner.lock();
-        let held = inner.ring.iter().map(|(message, _)| message);
-        held.filter(|message| message.seq > after && message.seq <= last).cloned().collect()
+        inner.held(after, last).map(|(message, _)| Arc::clone(message)).collect()
     }
 
     /// Messages up to `head`, which are stored, whose senders may not have been told so; not those of an earlier call.
@@ -329,10 +328,9 @@ impl Room {
         let mut inner = self.inner.lock();
         let told = inner.told;
         inner.told = told.max(head.min(inner.last_seq));
-        let held = inner.ring.iter().map(|(message, _)| message);
+        let untold = inner.held(told, head).map(|(message, _)| message);
         // Changes were no sends: nobody waits to be told.
-        let untold = held.filter(|message| message.seq > told && message.seq <= head && message.kind != Kind::System);
-        untold.cloned().collect()
+        untold.filter(|message| message.kind != Kind::System).cloned().collect()
     }
 
     /// When it was last of use, unless somebody is in it or something is under way.
@@ -381,6 +379,15 @@ impl Inner {
         Delivered::To(self.hand_out(message, room))
     }
 
+    /// What the ring holds above `after` and up to `last`, ascending.
+    fn held(&self, after: Seq, last: Seq) -> impl Iterator<Item = &(Arc<Message>, Arc<Encoded>)> {
+        let first = self.ring.front().map_or(0, |(message, _)| message.seq);
+        // Dense: an entry's place follows from its seq.
+        let place = |seq: Seq| (seq.saturating_add(1).saturating_sub(first) as usize).min(self.ring.len());
+        let (begin, end) = (place(after), place(last));
+        self.ring.range(begin.min(end)..end)
+    }
+
     /// Everything after `after`; `Err` with the present end, and nothing handed, if some of it is not in the ring or
     /// it is too much for the outbox: a reader must not count as slow for what it is handed in one piece.
     fn hand_ring(&self, session: &Session, after: Seq) -> Result<(), Seq> {
@@ -388,7 +395,7 @@ impl Inner {
         if after < self.last_seq && after + 1 < first_held {
             return Err(self.last_seq);
         }
-        let newer = self.ring.iter().filter(|(message, _)| message.seq > after);
+        let newer = self.held(after, self.last_seq);
         let frames: Vec<_> = newer.map(|(_, frame)| frame.encoded(session.encoding).clone()).collect();
         if !session.outbox.fits(&frames) {
             return Err(self.last_seq);

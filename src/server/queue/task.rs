@@ -85,9 +85,15 @@ pub struct ReceiptsTask {
     pub marks: Vec<(Username, Seq, Seq)>,
 }
 
-/// Make stored entries findable.
+/// Make stored entries findable, of one channel or of many.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexTask {
+    pub ranges: Vec<IndexRange>,
+}
+
+/// Entries of a channel that follow each other, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexRange {
     pub channel: ChannelId,
     pub first: Seq,
     pub last: Seq,
@@ -144,8 +150,7 @@ impl Task {
             Self::Create(task) => Some(task.channel),
             Self::Change(task) => Some(task.channel),
             Self::Receipts(task) => Some(task.channel),
-            Self::Index(task) => Some(task.channel),
-            Self::Search(_) => None,
+            Self::Index(_) | Self::Search(_) => None,
         }
     }
 }

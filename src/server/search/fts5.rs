@@ -8,10 +8,10 @@ use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 
 use super::html::{self, Marks};
 use super::{FACET_SIZE, Query, Search, SearchError, SearchIndex, query};
-use crate::message::{ChannelId, Kind, Message, Millis, Username};
-use crate::server::queue::IndexTask;
+use crate::message::{ChannelId, Kind, Message, Millis, Seq, Username};
+use crate::server::queue::IndexRange;
 use crate::server::sqlite::{Admission, Database, DbError};
-use crate::server::store::sqlite_columns as columns;
+use crate::server::store::{sqlite_columns as columns, sqlite_key as key};
 use crate::wire::frame::{ChannelCount, Facets, Hit, SearchPage, SenderCount};
 
 /// SQLite instructions between two looks at the clock.
@@ -35,26 +35,54 @@ impl Fts5Search {
 #[async_trait]
 impl SearchIndex for Fts5Search {
     async fn index(&self, messages: Vec<Message>) -> Result<(), SearchError> {
-        let one = |message: &Message| IndexTask { channel: message.channel, first: message.seq, last: message.seq };
+        let one = |message: &Message| IndexRange { channel: message.channel, first: message.seq, last: message.seq };
         self.index_stored(messages.iter().map(one).collect()).await.map(drop)
     }
 
-    async fn index_stored(&self, ranges: Vec<IndexTask>) -> Result<bool, SearchError> {
+    async fn index_stored(&self, ranges: Vec<IndexRange>) -> Result<bool, SearchError> {
         let written = self.database.write_as(Admission::Relaxed, move |connection| {
-            // A row twice would be counted twice: the index has no primary key, its size table has.
-            let mut insert = connection.prepare_cached(
-                "INSERT INTO messages_fts (rowid, body, channel)
-                 SELECT m.position, m.body, m.channel FROM messages m JOIN channels c USING (channel)
-                 WHERE c.channel_id = ?1 AND m.seq BETWEEN ?2 AND ?3 AND m.kind = ?4 AND m.deleted_at IS NULL
-                   AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)",
-            )?;
-            for IndexTask { channel, first, last } in &ranges {
-                insert.execute(params![channel.0, *first as i64, *last as i64, columns::kind_name(Kind::Text)])?;
-            }
+            // One statement for all, in ascending order: FTS5 writes out what it has in memory at the end of a statement,
+            // and before a row that comes before the last one. A row twice would be counted twice: the index has no
+            // primary key, its size table has.
+            connection
+                .prepare_cached(
+                    "INSERT INTO messages_fts (rowid, body, channel)
+                     SELECT m.position, m.body, m.channel FROM json_each(?1) range CROSS JOIN messages m
+                     WHERE m.channel = range.value ->> 0 AND m.seq BETWEEN range.value ->> 1 AND range.value ->> 2
+                       AND m.kind = ?2 AND m.deleted_at IS NULL
+                       AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)
+                     ORDER BY m.position",
+                )?
+                .execute(params![as_json(&keyed(connection, &ranges)?), columns::kind_name(Kind::Text)])?;
             Ok(true)
         });
         written.await.map_err(|error| SearchError::Unavailable(error.to_string()))
     }
+}
+
+/// The ranges with the channels' local keys, none overlapping another; without those of channels that aren't there.
+fn keyed(connection: &Connection, ranges: &[IndexRange]) -> rusqlite::Result<Vec<(i64, Seq, Seq)>> {
+    let mut keyed = Vec::with_capacity(ranges.len());
+    for IndexRange { channel, first, last } in ranges {
+        if let Some(key) = key(connection, *channel)? {
+            keyed.push((key, *first, *last));
+        }
+    }
+    keyed.sort_unstable();
+    keyed.dedup_by(|next, range| {
+        let overlap = next.0 == range.0 && next.1 <= range.2;
+        if overlap {
+            range.2 = range.2.max(next.2);
+        }
+        overlap
+    });
+    Ok(keyed)
+}
+
+/// Numbers alone: nothing in them needs escaping.
+fn as_json(ranges: &[(i64, Seq, Seq)]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(|(key, first, last)| format!("[{key},{first},{last}]")).collect();
+    format!("[{}]", ranges.join(","))
 }
 
 #[async_trait]

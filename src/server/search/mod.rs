@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{ChannelId, Message, Millis, Username};
-use crate::server::queue::IndexTask;
+use crate::server::queue::IndexRange;
 use crate::wire::frame::SearchPage;
 
 pub use answers::{RabbitAnswers, receive as receive_answers};
@@ -84,7 +84,7 @@ pub trait SearchIndex: Search {
     /// and nothing is done, if it can't: then they must be read for it.
     ///
     /// Errors: as [`SearchIndex::index`].
-    async fn index_stored(&self, _ranges: Vec<IndexTask>) -> Result<bool, SearchError> {
+    async fn index_stored(&self, _ranges: Vec<IndexRange>) -> Result<bool, SearchError> {
         Ok(false)
     }
 

@@ -12,6 +12,7 @@ use super::{Database, Options};
 const SCHEMA: &str = concat!(
     include_str!("../../../schema/sqlite/0001_initial.sql"),
     include_str!("../../../schema/sqlite/0002_refusals.sql"),
+    include_str!("../../../schema/sqlite/0003_sends_by_time.sql"),
 );
 
 /// A data directory of its own with an open database in it; both go when it is dropped.

@@ -21,8 +21,8 @@ use crate::wire::frame::ChannelInfo;
 
 pub use cassandra::CassandraStore;
 pub use sqlite::SqliteStore;
-/// Readers of the columns that other embedded stages share.
-pub(crate) use sqlite::columns as sqlite_columns;
+/// What other embedded stages share: readers of the columns, and the local key of a channel.
+pub(crate) use sqlite::{columns as sqlite_columns, key as sqlite_key};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {

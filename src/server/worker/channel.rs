@@ -21,7 +21,7 @@ use super::repeats::may_be_stored;
 use super::window::Window;
 use crate::message::{ChannelId, Message, Seq, Username};
 use crate::server::events::Event;
-use crate::server::queue::{IndexTask, SendTask, Tag, Task};
+use crate::server::queue::{IndexRange, SendTask, Tag, Task};
 use crate::server::store::{ChannelBatch, ChannelState, Earlier, NewChannel, Refused};
 use crate::wire::ErrorCode;
 
@@ -80,7 +80,7 @@ struct Pending {
 pub(super) struct Effects {
     pub(super) events: Vec<Event>,
     /// Stored by an owner that may have died before it asked for their indexing.
-    pub(super) to_index: Vec<IndexTask>,
+    pub(super) to_index: Vec<IndexRange>,
     /// Tasks that need nothing stored.
     pub(super) settled: Vec<Tag>,
 }
@@ -355,9 +355,9 @@ fn identity(task: &Task) -> Option<(&Username, Uuid)> {
 }
 
 /// One task for entries that follow each other.
-fn index_again(tasks: &mut Vec<IndexTask>, channel: ChannelId, seq: Seq) {
+fn index_again(tasks: &mut Vec<IndexRange>, channel: ChannelId, seq: Seq) {
     match tasks.last_mut() {
         Some(last) if last.channel == channel && last.last + 1 == seq => last.last = seq,
-        _ => tasks.push(IndexTask { channel, first: seq, last: seq }),
+        _ => tasks.push(IndexRange { channel, first: seq, last: seq }),
     }
 }

@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-
 use super::channel::Flush;
 use super::{Backoff, Stages};
 use crate::server::events::Event;
-use crate::server::queue::{Family, IndexTask, Lane, Tag, Task, enqueue_confirmed};
+use crate::server::queue::{Family, IndexRange, IndexTask, Lane, Tag, Task, enqueue_confirmed};
 use crate::server::store::{ChannelBatch, StoreError};
 
 /// Stores a flush, then says so. Its tasks may be acknowledged when its indexing has been asked for, too
@@ -33,10 +31,10 @@ pub(super) async fn run(stages: Stages, flush: Flush) -> Result<(Arc<ChannelBatc
 }
 
 /// What of a stored batch is to be indexed.
-pub(super) fn to_index(batch: &ChannelBatch) -> Vec<IndexTask> {
+pub(super) fn to_index(batch: &ChannelBatch) -> Vec<IndexRange> {
     match (batch.entries.first(), batch.entries.last()) {
         (Some(first), Some(last)) => {
-            vec![IndexTask { channel: batch.channel, first: first.seq, last: last.seq }]
+            vec![IndexRange { channel: batch.channel, first: first.seq, last: last.seq }]
         }
         _ => Vec::new(),
     }
@@ -55,19 +53,12 @@ pub(super) async fn publish(stages: &Stages, events: Vec<Event>) {
     }
 }
 
-/// Asks for the indexing of stored entries until the queue has taken all of it.
-pub(super) async fn index(stages: &Stages, tasks: Vec<IndexTask>) {
-    // Together: they share a commit.
-    join_all(tasks.into_iter().map(|task| queue_index(stages, task))).await;
-}
-
-async fn queue_index(stages: &Stages, task: IndexTask) {
-    let channel = task.channel;
-    let task = Task::Index(task);
-    let payload = match task.encode() {
+/// Asks for the indexing of stored entries until the queue has taken it.
+pub(super) async fn index(stages: &Stages, ranges: Vec<IndexRange>) {
+    let payload = match Task::Index(IndexTask { ranges }).encode() {
         Ok(payload) => payload,
         Err(error) => {
-            tracing::error!(%error, %channel, "an index task can't be encoded");
+            tracing::error!(%error, "an index task can't be encoded");
             return;
         }
     };

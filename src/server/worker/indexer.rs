@@ -6,14 +6,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Backoff, Stages, Stopped};
 use crate::message::{ChannelId, Message, Seq};
-use crate::server::queue::{Consumer, Delivery, IndexTask, Tag, Task};
+use crate::server::queue::{Consumer, Delivery, IndexRange, IndexTask, Tag, Task};
 use crate::server::store::Page;
 
 /// Index tasks taken at once.
 const BATCH: usize = 256;
 /// Tasks that an indexer has in hand.
 pub(super) const PREFETCH: usize = 4 * BATCH;
-/// Entries in a task, at most: many times what an owner stores in one go.
+/// Entries in a range, at most: many times what an owner stores in one go.
 const MAX_RANGE: u64 = 1_000_000;
 /// Reads for one page that are under way at once.
 const READS: usize = 8;
@@ -37,14 +37,14 @@ pub(super) async fn run(
         let mut ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>> = BTreeMap::new();
         for Delivery { tag, payload, .. } in deliveries {
             let problem = match Task::decode(&payload) {
-                Ok(Task::Index(task)) if !(1..=MAX_RANGE).contains(&length(&task)) => {
-                    "a range that can't be".to_owned()
-                }
-                Ok(Task::Index(task)) => {
-                    extend(ranges.entry(task.channel).or_default(), (task.first, task.last));
+                Ok(Task::Index(IndexTask { ranges: asked })) if asked.iter().all(can_be) => {
+                    for range in asked {
+                        extend(ranges.entry(range.channel).or_default(), (range.first, range.last));
+                    }
                     done.push(tag);
                     continue;
                 }
+                Ok(Task::Index(_)) => "a range that can't be".to_owned(),
                 Ok(_) => "not an index task".to_owned(),
                 Err(error) => error.to_string(),
             };
@@ -63,9 +63,8 @@ pub(super) async fn run(
     }
 }
 
-/// Entries in a range; 0 if it is none.
-fn length(task: &IndexTask) -> u64 {
-    if task.first == 0 { 0 } else { (task.last.saturating_add(1)).saturating_sub(task.first) }
+fn can_be(IndexRange { first, last, .. }: &IndexRange) -> bool {
+    *first > 0 && (*first..first.saturating_add(MAX_RANGE)).contains(last)
 }
 
 /// Tasks of a channel follow each other: most continue the range before.
@@ -84,7 +83,7 @@ async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>>) {
         for (mut first, last) in ranges {
             while first <= last {
                 let end = last.min(first.saturating_add((full - entries) as Seq - 1));
-                page.push(IndexTask { channel, first, last: end });
+                page.push(IndexRange { channel, first, last: end });
                 entries += (end - first + 1) as usize;
                 first = end + 1;
                 if entries >= full {
@@ -99,7 +98,7 @@ async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>>) {
     }
 }
 
-async fn index_page(stages: &Stages, ranges: Vec<IndexTask>) {
+async fn index_page(stages: &Stages, ranges: Vec<IndexRange>) {
     let mut backoff = Backoff::new();
     loop {
         match stages.index.index_stored(ranges.clone()).await {
@@ -118,7 +117,7 @@ async fn index_page(stages: &Stages, ranges: Vec<IndexTask>) {
 }
 
 /// What is there of a range.
-async fn read_range(stages: &Stages, range: IndexTask) -> Vec<Message> {
+async fn read_range(stages: &Stages, range: IndexRange) -> Vec<Message> {
     let (mut found, mut after) = (Vec::new(), range.first.saturating_sub(1));
     while after < range.last {
         let read = read(stages, range.channel, after, (range.last - after) as usize).await;

@@ -6,6 +6,7 @@ mod indexer;
 mod owner;
 mod repeats;
 mod searcher;
+mod settling;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests;

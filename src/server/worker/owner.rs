@@ -7,10 +7,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::channel::{Channel, Effects, Loaded, Waiting};
+use super::settling::Settling;
 use super::window::Window;
 use super::{Backoff, Stages, Stopped, WorkerOptions, flush};
 use crate::message::{ChannelId, Millis, Username};
-use crate::server::queue::{Consumer, Delivery, IndexTask, Tag, Task};
+use crate::server::queue::{Consumer, Delivery, Tag, Task};
 use crate::server::store::{ChannelBatch, ChannelState, Earlier, StoreError};
 
 /// Tasks taken from the lane at once.
@@ -30,21 +31,27 @@ pub(super) async fn run(
         channels: HashMap::new(),
         window: Window::new(options.dedup_window, Millis::now()),
         under_way: FuturesUnordered::new(),
+        settling: Settling::new(options.prefetch),
         clock: 0,
     };
     while !stop.is_cancelled() {
         let touched = tokio::select! {
             Some(done) = owner.under_way.next() => owner.done(done)?,
             deliveries = owner.consumer.next_batch(BATCH) => owner.accept(deliveries?).await?,
+            () = owner.settling.due() => {
+                owner.settle();
+                continue;
+            }
             () = stop.cancelled() => break,
         };
         owner.go_on(touched).await;
     }
-    while let Some(done) = owner.under_way.next().await {
+    loop {
+        owner.settle();
+        let Some(done) = owner.under_way.next().await else { return Ok(()) };
         let touched = owner.done(done)?;
         owner.go_on(touched).await;
     }
-    Ok(())
 }
 
 struct Owner<'s> {
@@ -54,6 +61,7 @@ struct Owner<'s> {
     channels: HashMap<ChannelId, Channel>,
     window: Window,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    settling: Settling,
     clock: u64,
 }
 
@@ -104,7 +112,7 @@ impl Owner<'_> {
             }
             Done::Flushed(outcome) => {
                 let (batch, tags) = outcome.map_err(Stopped::Conflict)?;
-                self.settle(flush::to_index(&batch), tags);
+                self.settling.add(flush::to_index(&batch), tags);
                 if let Some(channel) = self.channels.get_mut(&batch.channel) {
                     channel.flushed(&batch);
                 }
@@ -142,7 +150,7 @@ impl Owner<'_> {
         // Live delivery first: it waits for no disk.
         flush::publish(self.stages, effects.events).await;
         if !effects.settled.is_empty() || !effects.to_index.is_empty() {
-            self.settle(effects.to_index, effects.settled);
+            self.settling.add(effects.to_index, effects.settled);
         }
         for id in touched {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
@@ -155,14 +163,15 @@ impl Owner<'_> {
     }
 
     /// Acknowledges what is done but for its indexing, when that has been asked for.
-    fn settle(&mut self, to_index: Vec<IndexTask>, tags: Vec<Tag>) {
-        if to_index.is_empty() {
+    fn settle(&mut self) {
+        let (ranges, tags) = self.settling.take();
+        if ranges.is_empty() {
             self.consumer.acknowledge(&tags);
             return;
         }
         let stages = self.stages.clone();
         self.under_way.push(Box::pin(async move {
-            flush::index(&stages, to_index).await;
+            flush::index(&stages, ranges).await;
             Done::Settled(tags)
         }));
     }

@@ -130,7 +130,7 @@ impl Inner {
     fn removal_after(&self, session: &Session, since: Seq) -> Option<Seq> {
         let user = session.username();
         let removes = |message: &Message| matches!(Change::of(message), Some(Change::Removed { members }) if members.contains(user));
-        let mut later = self.ring.iter().map(|(message, _)| message).filter(|message| message.seq > since);
+        let mut later = self.held(since, self.last_seq).map(|(message, _)| message);
         later.find(|message| removes(message)).map(|removal| removal.seq)
     }
 
@@ -143,8 +143,7 @@ impl Inner {
     fn hand_stay(&self, session: &Session, after: Seq, since: Seq) {
         let reaches_back = self.ring.front().is_some_and(|(first, _)| first.seq <= after + 1);
         let Some(removal) = self.removal_after(session, since).filter(|_| reaches_back) else { return };
-        let stay = self.ring.iter().filter(|(message, _)| message.seq > after && message.seq <= removal);
-        for (_, frame) in stay {
+        for (_, frame) in self.held(after, removal) {
             session.push_shared(frame);
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::message::ChannelId;
-use crate::server::queue::{IndexTask, enqueue_confirmed};
+use crate::server::queue::{IndexRange, IndexTask, enqueue_confirmed};
 use crate::server::rabbitmq::topology::declare_gateway_queue;
 
 #[tokio::test]
@@ -68,7 +68,8 @@ async fn what_is_no_question_stops_no_worker() {
     let _worker = deployment.worker("one").await;
     let gateway = deployment.gateway("left").await;
     gateway.is_answered().await;
-    let other = Task::Index(IndexTask { channel: ChannelId::new_group(), first: 1, last: 2 }).encode().unwrap();
+    let range = IndexRange { channel: ChannelId::new_group(), first: 1, last: 2 };
+    let other = Task::Index(IndexTask { ranges: vec![range] }).encode().unwrap();
     for garbage in [Bytes::new(), vec![1].into(), vec![0xff; 1000].into(), vec![9, 1, 2].into(), other] {
         enqueue_confirmed(&*gateway.search.queue, LANE, garbage).await.unwrap();
     }
