@@ -1,4 +1,4 @@
-//! What a client says to each server, and what it makes of the answers. It looks for as little as it needs: the load's
+//! What a client says to each server, and what it makes of the answers: of a frame, or of each of its [`parts`]. It looks for as little as it needs: the load's
 //! cost is on the same processors.
 
 use std::fmt::Write as _;
@@ -39,6 +39,7 @@ pub fn request(peer: Peer, address: SocketAddr, cast: &Cast, client: u32) -> Vec
         Peer::Bare => (room.as_str(), None, None),
         Peer::Aula => ("/ws", Some("aula.v1.json"), Some(person.credential.as_str())),
         Peer::SocketIo => ("/socket.io/?EIO=4&transport=websocket", None, None),
+        Peer::Centrifuge | Peer::Centrifugo => ("/connection/websocket", None, None),
     };
     Upgrade { host: &host, path, subprotocol, bearer }.request(u128::from(client))
 }
@@ -48,14 +49,30 @@ pub fn opened(peer: Peer) -> Heard {
     match peer {
         Peer::Bare => Heard::Joined(None),
         Peer::Aula | Peer::SocketIo => Heard::Nothing,
+        Peer::Centrifuge | Peer::Centrifugo => Heard::Introduce,
     }
 }
 
 /// What is said where a server waits for who this is.
-pub fn introduction(cast: &Cast, client: u32) -> String {
+pub fn introduction(peer: Peer, cast: &Cast, client: u32) -> String {
+    let room = &cast.room_of(client).name;
+    if matches!(peer, Peer::Centrifuge | Peer::Centrifugo) {
+        let connect = r#"{"id":1,"connect":{}}"#;
+        let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"{room}"}}}}"#);
+        return format!("{connect}\n{subscribe}");
+    }
     let person = &cast.people[client as usize];
-    let auth = json!({"name": person.name, "signature": person.credential, "room": cast.room_of(client).name});
+    let auth = json!({"name": person.name, "signature": person.credential, "room": room});
     format!("40{auth}")
+}
+
+/// What a frame holds: one thing, or a line for each.
+pub fn parts(peer: Peer, frame: &str) -> impl Iterator<Item = &str> {
+    let (first, rest) = match peer {
+        Peer::Bare | Peer::Aula | Peer::SocketIo => (Some(frame), None),
+        Peer::Centrifuge | Peer::Centrifugo => (None, Some(frame.split('\n'))),
+    };
+    first.into_iter().chain(rest.into_iter().flatten())
 }
 
 pub fn hear(peer: Peer, frame: &str) -> Heard {
@@ -63,6 +80,7 @@ pub fn hear(peer: Peer, frame: &str) -> Heard {
         Peer::Bare => stamp(frame).map_or(Heard::Fault, |due| Heard::Message(due, None)),
         Peer::Aula => hear_aula(frame),
         Peer::SocketIo => hear_socketio(frame),
+        Peer::Centrifuge | Peer::Centrifugo => hear_centrifuge(frame),
     }
 }
 
@@ -96,6 +114,21 @@ fn hear_socketio(frame: &str) -> Heard {
     }
 }
 
+/// <https://centrifugal.dev/docs/transports/client_protocol>
+fn hear_centrifuge(line: &str) -> Heard {
+    if line.starts_with(r#"{"push":{"#) {
+        let body = after(line, r#""pub":{"data":""#).and_then(stamp);
+        return body.map_or(Heard::Fault, |due| Heard::Message(due, None));
+    }
+    match line {
+        "{}" => Heard::Answer("{}"),
+        // The subscription's and the publications' numbers are those that they were sent with.
+        _ if line.starts_with(r#"{"id":2,"subscribe":"#) => Heard::Joined(None),
+        _ if line.starts_with(r#"{"id":1,"connect":"#) || line.starts_with(r#"{"id":3,"publish":"#) => Heard::Nothing,
+        _ => Heard::Fault,
+    }
+}
+
 /// Writes the frame that sends a body due at this moment.
 pub fn say(peer: Peer, room: &Room, due: u64, out: &mut String) {
     out.clear();
@@ -111,6 +144,9 @@ pub fn say(peer: Peer, room: &Room, due: u64, out: &mut String) {
             )
         }
         Peer::SocketIo => write!(out, r#"42["message","{due:020}{rest}"]"#),
+        Peer::Centrifuge | Peer::Centrifugo => {
+            write!(out, r#"{{"id":3,"publish":{{"channel":"{name}","data":"{due:020}{rest}"}}}}"#)
+        }
     };
     written.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The same work on aula, on socket.io, and on a bare server that does no more than one system call a delivery: the
+//! The same work on aula, on socket.io, on Centrifugo or its library, and on a bare server that does no more than one system call a delivery: the
 //! server's CPU time for a unit of work, as a ratio to the bare server's; memory and latencies beside it.
 //!
 //! `scripts/bench` runs it. Each server is a process of its own on this machine; the clients of all of them are the same
@@ -53,7 +53,7 @@ struct Args {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WORK")]
     only: Vec<Work>,
     /// Only these servers
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Bare, Peer::Aula, Peer::SocketIo], value_name = "SERVER")]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Peer::ALL, value_name = "SERVER")]
     servers: Vec<Peer>,
     /// Rounds of the works that have any; their median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -75,8 +75,10 @@ fn main() -> ExitCode {
     args.servers.sort();
     args.servers.dedup();
     std::thread::spawn(note_signals);
-    if args.servers.contains(&Peer::SocketIo) {
-        server::install();
+    args.servers.retain(|&peer| server::install(peer));
+    if args.servers.is_empty() {
+        eprintln!("there is no server to measure");
+        return ExitCode::FAILURE;
     }
     let mut figures = Figures::default();
     let mut failed = Vec::new();

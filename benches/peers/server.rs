@@ -1,12 +1,14 @@
 //! The servers, each as a process of its own.
 
 mod aula;
+mod centrifuge;
+mod centrifugo;
 mod socketio;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -15,13 +17,30 @@ use crate::durable::load::process;
 use crate::pause;
 use crate::peer::Peer;
 
-pub use socketio::install;
-
 /// A process counts as settled when it uses less than this in [`LOOK`].
 const QUIET: Duration = Duration::from_millis(3);
 const LOOK: Duration = Duration::from_millis(100);
 /// For work that goes on in the background.
 const LONGEST_SETTLING: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Builds or installs what this server needs, unless that was done before; whether it can be had here. If not, a line
+/// on stderr says why.
+pub fn install(peer: Peer) -> bool {
+    let missing = match peer {
+        Peer::Bare | Peer::Aula => None,
+        Peer::SocketIo => {
+            socketio::install();
+            None
+        }
+        Peer::Centrifuge => centrifuge::install().err(),
+        Peer::Centrifugo => centrifugo::binary().err(),
+    };
+    if let Some(missing) = &missing {
+        eprintln!("{} is left out: {missing}", peer.name());
+    }
+    missing.is_none()
+}
 
 /// A server that accepts connections; dropping it ends it.
 pub struct Server {
@@ -32,7 +51,7 @@ pub struct Server {
     folder: TempDir,
     /// Some end when this does: so they don't outlive a benchmark that is killed.
     _stdin: Option<ChildStdin>,
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Option<BufReader<ChildStdout>>,
 }
 
 impl Server {
@@ -43,6 +62,14 @@ impl Server {
             Peer::Bare => bare(),
             Peer::Aula => aula::prepare(folder.path(), cast),
             Peer::SocketIo => socketio::prepare(cast),
+            Peer::Centrifuge => centrifuge::prepare(),
+            Peer::Centrifugo => {
+                let (mut command, address) = centrifugo::prepare(folder.path());
+                // It says where it listens in its log, if at all; that goes where people read.
+                let mut process = Process(command.stdin(Stdio::null()).stdout(std::io::stderr()).spawn().unwrap());
+                process.wait_until_it_accepts(peer, address);
+                return Self { peer, address, process, folder, _stdin: None, _stdout: None };
+            }
         };
         let mut process = Process(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
         let (stdin, mut stdout) = (process.0.stdin.take(), BufReader::new(process.0.stdout.take().unwrap()));
@@ -52,7 +79,7 @@ impl Server {
             panic!("{} did not start; it said: {line:?}", peer.name());
         };
         let address = address.parse().unwrap();
-        Self { peer, address, process, folder, _stdin: stdin, _stdout: stdout }
+        Self { peer, address, process, folder, _stdin: stdin, _stdout: Some(stdout) }
     }
 
     /// User and system time so far.
@@ -86,6 +113,19 @@ impl Server {
 }
 
 struct Process(Child);
+
+impl Process {
+    fn wait_until_it_accepts(&mut self, peer: Peer, address: SocketAddr) {
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                panic!("{} ended ({status})", peer.name());
+            }
+            assert!(began.elapsed() < START_LIMIT, "{} does not accept at {address}", peer.name());
+            pause(LOOK);
+        }
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::record::{ChannelNo, Entry, EntryNo, Record, Send, SendNo};
@@ -107,7 +107,7 @@ impl fmt::Display for Violation {
 }
 
 /// What became of the messages that clients tried to send. Each counts once, however often it was tried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Messages that somebody tried to send.
     pub attempts: u64,

@@ -1,7 +1,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The longest payload of a ping, pong or close (RFC 6455 §5.5).
-pub const MAX_CONTROL: usize = 125;
+const MAX_CONTROL: usize = 125;
 /// Of a masked frame: two bytes, eight of length, four of mask (§5.2).
 pub(super) const LONGEST_HEAD: usize = 14;
 

@@ -8,5 +8,5 @@ mod frame;
 pub mod handshake;
 mod reader;
 
-pub use frame::{MAX_CONTROL, Opcode, close_frame, frame, put_masked};
+pub use frame::{Opcode, close_frame, frame, put_masked};
 pub use reader::{Item, Reader, Role, Violation};

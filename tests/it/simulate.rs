@@ -1,5 +1,6 @@
 //! `aula simulate-clients` from its start to its end: against servers of its own, and against one that is killed.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -138,10 +139,9 @@ fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
     assert!(report["stages"]["accepted"]["max_us"].as_u64() > Some(300_000), "{report}");
 }
 
-#[test]
-fn people_with_tokens_use_a_server_that_is_there() {
-    let server = Server::start();
-    let tokens = server.data_dir().join("tokens");
+/// A file with the tokens of four people of this server.
+fn tokens(server: &Server) -> String {
+    let file = server.data_dir().join("tokens");
     let aula = |words: &[&str]| {
         let (status, out, err) = server.aula(words);
         assert!(status.success(), "{words:?}: {err}");
@@ -152,14 +152,94 @@ fn people_with_tokens_use_a_server_that_is_there() {
         aula(&["user", "add", &name, "--generate"]);
         aula(&["token", "mint", &name])
     };
-    std::fs::write(&tokens, (0..4).map(token).collect::<String>()).unwrap();
-    let (url, pid) = (format!("http://{}", server.addr()), server.pid().to_string());
-    let words = ["--url", &url, "--tokens", tokens.to_str().unwrap(), "--server-pid", &pid, "--clean-up"];
-    let (status, report, err) = simulate(&[&words[..], &["--rate", "20", "--duration", "2s"]].concat());
+    std::fs::write(&file, (0..4).map(token).collect::<String>()).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+/// A short run of them on their server, to its end.
+fn simulate_on(server: &Server, words: &[&str]) -> (Value, String) {
+    let (url, tokens) = (format!("http://{}", server.addr()), tokens(server));
+    let on = ["--url", &url, "--tokens", &tokens, "--rate", "20", "--duration", "2s"];
+    let (status, report, err) = simulate(&[&on[..], words].concat());
     assert_eq!(status.code(), Some(0), "{err}");
     assert_clean(&report);
+    (report, err)
+}
+
+/// CPU time so far in microseconds and resident memory in bytes (proc_pid_stat(5), proc_pid_statm(5)).
+fn used(pid: u32) -> (u64, u64) {
+    let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let (stat, statm) = (read("stat"), read("statm"));
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+    let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let page = rustix::param::page_size() as u64;
+    (ticks * 1_000_000 / rustix::param::clock_ticks_per_second(), pages * page)
+}
+
+/// Answers every request with a page of metrics, on which a second of CPU time was used since the one before.
+fn serve_metrics(resident: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/of/the/server", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (seconds, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut request = BufReader::new(&stream).lines();
+            while request.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let page =
+                format!("process_cpu_seconds_total {seconds}.5\nprocess_resident_memory_bytes {resident}\naula_x 1\n");
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
+            stream.write_all(format!("{head}{page}").as_bytes()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn people_with_tokens_use_a_server_that_is_there() {
+    let server = Server::start();
+    let (report, _) = simulate_on(&server, &["--server-pid", &server.pid().to_string(), "--clean-up"]);
     assert_eq!(count(&report, "connect"), 4);
     assert!(report["server"]["resident_bytes"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn what_a_server_uses_is_read_from_its_metrics() {
+    let server = Server::start();
+    let (cpu_before, _) = used(server.pid());
+    let (report, err) = simulate_on(&server, &[]);
+    assert!(!err.contains("are not known"), "{err}");
+    let (cpu, resident) = used(server.pid());
+    let told = |field: &str| report["server"][field].as_u64().unwrap_or_else(|| panic!("no {field}: {report}"));
+    // The system counts hundredths of a second.
+    let most = cpu - cpu_before + 20_000;
+    assert!((1..=most).contains(&told("cpu_us")), "{} of {most}", told("cpu_us"));
+    for field in ["resident_bytes", "resident_at_rest_bytes", "resident_connected_bytes"] {
+        assert!((resident / 3..resident * 3).contains(&told(field)), "{field} {}, and {resident}", told(field));
+    }
+    let seconds = report["seconds"].as_array().unwrap();
+    let seen: Vec<_> = seconds.iter().filter_map(|second| second["server"]["resident_bytes"].as_u64()).collect();
+    assert!(seen.len() >= 2 && seen.iter().all(|bytes| *bytes > resident / 3), "{seen:?}");
+}
+
+#[test]
+fn a_metrics_url_says_where_the_server_is_watched() {
+    const RESIDENT: u64 = 123_456_789;
+    let server = Server::start();
+    let (report, err) = simulate_on(&server, &["--metrics-url", &serve_metrics(RESIDENT)]);
+    assert_eq!(report["server"]["resident_bytes"], RESIDENT, "{report} {err}");
+    let cpu = report["server"]["cpu_us"].as_u64().unwrap();
+    assert!(cpu >= 1_000_000 && cpu.is_multiple_of(1_000_000), "{cpu}");
+}
+
+#[test]
+fn a_server_that_can_not_be_watched_is_loaded_all_the_same() {
+    let server = Server::start();
+    let url = format!("http://{}/nothing/here", server.addr());
+    let (report, err) = simulate_on(&server, &["--metrics-url", &url]);
+    assert_eq!(report["server"], Value::Null);
+    let note = format!("the server's CPU and memory are not known: {url}: ");
+    assert!(err.contains(&note) && err.contains("404"), "{err}");
 }
 
 #[test]
@@ -182,4 +262,7 @@ fn what_can_not_be_run_is_refused_before_anything_is_begun() {
     std::fs::write(&tokens, header.repeat(2)).unwrap();
     refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "--allow-remote");
     refused(&["--rate=-1"], "messages a second");
+    refused(&["--url", "http://127.0.0.1:1", "--metrics-url", "127.0.0.1:1"], "a URL is expected");
+    let twice = ["--url", "http://127.0.0.1:1", "--metrics-url", "http://127.0.0.1:1/metrics", "--server-pid", "1"];
+    refused(&twice, "cannot be used with");
 }

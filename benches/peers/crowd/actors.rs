@@ -97,7 +97,7 @@ impl Actors {
     fn heard(&mut self, net: &mut ActorsNet, client: u32, heard: Heard, frame: &str, at: u64) {
         match heard {
             Heard::Nothing => {}
-            Heard::Introduce => self.say(net, client, &dialect::introduction(&self.cast, client)),
+            Heard::Introduce => self.say(net, client, &dialect::introduction(self.peer, &self.cast, client)),
             Heard::Answer(text) => self.say(net, client, text),
             Heard::Joined(seq) => self.joined(net, client, seq, at),
             Heard::Message(due, seq) => self.received(net, client, due, seq, at),
@@ -224,7 +224,11 @@ impl Script for Actors {
 
     fn message(&mut self, net: &mut ActorsNet, client: u32, data: Data<'_>, at: u64) {
         match data {
-            Data::Text(text) => self.heard(net, client, dialect::hear(self.peer, text), text, at),
+            Data::Text(text) => {
+                for part in dialect::parts(self.peer, text) {
+                    self.heard(net, client, dialect::hear(self.peer, part), part, at);
+                }
+            }
             Data::Binary(_) => self.fault(format!("client {client} was sent a binary frame")),
         }
     }

@@ -36,7 +36,7 @@ pub fn install() {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status();
-    let without = "leave socket.io out with `--servers bare,aula`";
+    let without = "name others with `--servers`";
     match npm {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("`npm ci` in {} failed ({status}): repair that, or {without}", folder.display()),

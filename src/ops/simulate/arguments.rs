@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use reqwest::Url;
 
 use super::Told;
 use super::report;
@@ -23,7 +24,8 @@ Examples:
 
 Without --url a server is started for the run, on an empty data directory that is removed afterwards. With it, accounts
 are made in the server's data directory, or in Cassandra, as --data-dir and --config name them; or each client is given
-an access token: a file with one a line, as `aula token mint NAME` prints them.
+an access token: a file with one a line, as `aula token mint NAME` prints them. Its CPU time and memory are read from its
+/metrics, unless --server-pid names a process of this machine.
 Latencies count from the time at which something was to be done: what waits, here or there, is part of them.
 Exit codes: 0 done, 1 a promise was broken or the run failed, 99 a threshold was crossed. Ctrl-C ends a run early.";
 
@@ -64,6 +66,9 @@ pub struct Args {
     /// The process id of the server, if it is on this machine: its CPU time and memory are measured
     #[arg(long, value_name = "PID", requires = "url")]
     server_pid: Option<u32>,
+    /// Where the server's CPU time and memory are read, in the Prometheus text format [default: /metrics of --url]
+    #[arg(long, value_name = "URL", requires = "url", conflicts_with = "server_pid", value_parser = metrics_url)]
+    metrics_url: Option<Url>,
     /// Load a server that is not on this machine
     #[arg(long, requires = "url")]
     allow_remote: bool,
@@ -124,6 +129,7 @@ pub(super) struct Wanted {
     pub url: Option<String>,
     pub tokens: Option<PathBuf>,
     pub server_pid: Option<u32>,
+    pub metrics_url: Option<Url>,
     pub allow_remote: bool,
     pub clean_up: bool,
     pub user_prefix: String,
@@ -176,6 +182,7 @@ impl Args {
             url: self.url.clone(),
             tokens: self.tokens.clone(),
             server_pid: self.server_pid,
+            metrics_url: self.metrics_url.clone(),
             allow_remote: self.allow_remote,
             clean_up: self.clean_up,
             user_prefix: self.user_prefix.clone(),
@@ -223,6 +230,13 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.0..=1e7).contains(&rate) => Ok(rate),
         _ => Err("a number of messages a second, from 0 to 10000000, is expected".to_owned()),
+    }
+}
+
+fn metrics_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        _ => Err("a URL is expected, such as http://127.0.0.1:8080/metrics".to_owned()),
     }
 }
 

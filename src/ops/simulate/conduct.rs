@@ -17,10 +17,11 @@ use super::measured::{Measured, Server, Usage};
 use super::orders::{Order, Part, Report};
 use super::plan::Plan;
 use super::report::{Live, Progress};
-use super::resources::{usage, usage_of};
+use super::resources::usage_of;
 use super::series::{Series, p99_of_received};
 use super::server::Embedded;
 use super::sum::Sum;
+use super::watch::Watch;
 use crate::message::Millis;
 use crate::oracle::Record;
 
@@ -46,8 +47,7 @@ pub struct Run<'a> {
     pub scenario: String,
     pub settings: BTreeMap<String, String>,
     pub embedded: Option<&'a mut Embedded>,
-    /// Of the server, where it is on this machine.
-    pub server_pid: Option<u32>,
+    pub watch: Watch,
     pub leaves: bool,
     pub interrupt: &'a Interrupt,
     pub live: Live,
@@ -77,8 +77,8 @@ struct Conductor<'a> {
     series: Series,
     began: Instant,
     phase: String,
-    /// The server's at the last whole second.
-    server_before: Option<Usage>,
+    /// The server's last reading, and the second that it was asked for in.
+    server_before: Option<(u64, Usage)>,
     seconds: u64,
     parts: Vec<Part>,
     notes: Vec<String>,
@@ -87,8 +87,8 @@ struct Conductor<'a> {
 
 impl Run<'_> {
     /// Errors: the server can't be reached or ends, or the clients' threads fail; what a run finds is no error.
-    pub fn conduct(self) -> anyhow::Result<Outcome> {
-        let at_rest = self.server_pid.and_then(usage);
+    pub fn conduct(mut self) -> anyhow::Result<Outcome> {
+        let at_rest = self.watch.usage();
         let (hands, told) = Hands::start(&self.plan, &self.job, self.processes, self.folder)?;
         let conductor = Conductor {
             series: Series::new(self.job.parts),
@@ -96,7 +96,7 @@ impl Run<'_> {
             told,
             began: Instant::now(),
             phase: String::new(),
-            server_before: at_rest,
+            server_before: at_rest.map(|usage| (0, usage)),
             seconds: 0,
             parts: Vec::new(),
             notes: Vec::new(),
@@ -117,13 +117,13 @@ impl Conductor<'_> {
         self.step("making channels", Order::Create)?;
         self.arrive(PATIENCE, |report| matches!(report, Report::Created), "not all channels could be made")?;
         self.pause("catching breath", BREATH)?;
-        let connected = self.run.server_pid.and_then(usage);
+        let connected = self.run.watch.usage();
 
         let pids = self.hands.pids();
-        let (server_before, own_before) = (self.run.server_pid.and_then(usage), usage_of(&pids));
+        let (server_before, own_before) = (self.run.watch.usage(), usage_of(&pids));
         let lasted = if self.was_interrupted { Duration::ZERO } else { self.send()? };
         self.settle()?;
-        let (server_after, own_after) = (self.run.server_pid.and_then(usage), usage_of(&pids));
+        let (server_after, own_after) = (self.run.watch.usage(), usage_of(&pids));
 
         if self.run.job.record.is_some() && !self.was_interrupted_twice()? {
             self.step("checking", Order::Check)?;
@@ -146,6 +146,9 @@ impl Conductor<'_> {
                 let used = Usage { cpu, resident: to.resident };
                 Server { used, at_rest: rest.resident, connected: connected.resident }
             });
+        if let (None, Some(fault)) = (&server, self.run.watch.fault()) {
+            self.notes.push(format!("the server's CPU and memory are not known: {fault}"));
+        }
         let own = Usage { cpu: own_after.cpu.saturating_sub(own_before.cpu), resident: own_after.resident };
         let Self { run, hands, series, parts, mut notes, was_interrupted, .. } = self;
         hands.join();
@@ -289,15 +292,14 @@ impl Conductor<'_> {
     fn look(&mut self) -> anyhow::Result<()> {
         let elapsed = self.began.elapsed();
         if elapsed.as_secs() > self.seconds {
-            if let (Some(now), Some(before)) = (self.run.server_pid.and_then(usage), self.server_before) {
-                let cpu = now.cpu.saturating_sub(before.cpu);
-                self.series.add_server(self.seconds, Usage { cpu, resident: now.resident });
-                self.server_before = Some(now);
-            }
+            self.run.watch.ask();
             self.seconds = elapsed.as_secs();
             if let Some(why) = self.run.embedded.as_mut().and_then(|embedded| embedded.has_ended()) {
                 bail!("{why}");
             }
+        }
+        if let Some(now) = self.run.watch.answered() {
+            self.add_server(now);
         }
         let scenario = &self.run.plan.settings.scenario;
         let last = self.series.last();
@@ -314,6 +316,16 @@ impl Conductor<'_> {
         };
         self.run.live.show(&progress);
         Ok(())
+    }
+
+    /// To the second before this one. Where a reading failed, the next one is of several seconds.
+    fn add_server(&mut self, now: Usage) {
+        if let Some((since, before)) = self.server_before {
+            let seconds = u32::try_from(self.seconds - since).unwrap_or(u32::MAX).max(1);
+            let cpu = now.cpu.saturating_sub(before.cpu) / seconds;
+            self.series.add_server(self.seconds.saturating_sub(1), Usage { cpu, resident: now.resident });
+        }
+        self.server_before = Some((self.seconds, now));
     }
 
     /// Until each part has told what it measured.

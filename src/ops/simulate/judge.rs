@@ -9,14 +9,5 @@ pub fn judge(record: &Record, unfound: &[String]) -> Verdict {
     let mut violations: Vec<_> =
         violations.into_iter().map(|violation| (violation.promise.to_string(), violation.detail)).collect();
     violations.extend(unfound.iter().map(|detail| (oracle::Promise::P10.to_string(), detail.clone())));
-    Verdict {
-        attempts: counts.attempts,
-        acknowledged: counts.acknowledged,
-        ok: counts.ok,
-        lost: counts.lost,
-        duplicated: counts.duplicated,
-        unexpected: counts.unexpected,
-        recovered: counts.recovered,
-        violations,
-    }
+    Verdict { counts, violations }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::oracle::Counts;
+
 /// The longest latency that is told apart: ten minutes.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -115,16 +117,10 @@ pub struct Server {
     pub connected: u64,
 }
 
-/// What became of the sends, as the oracle counts them, and the promises that it saw broken.
+/// What became of the sends, and the promises that the oracle saw broken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    pub attempts: u64,
-    pub acknowledged: u64,
-    pub ok: u64,
-    pub lost: u64,
-    pub duplicated: u64,
-    pub unexpected: u64,
-    pub recovered: u64,
+    pub counts: Counts,
     /// The promise (`P1` … `P11`, `Wire`) and what was seen.
     pub violations: Vec<(String, String)>,
 }

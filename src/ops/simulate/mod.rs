@@ -9,7 +9,8 @@
 //! | `engine/` | one thread that is thousands of WebSocket clients |
 //! | `crowd/` | what those clients say and remember |
 //! | `orders.rs`, `hands.rs` | threads and processes of clients, and what is said to them |
-//! | `conduct.rs`, `series.rs`, `sum.rs`, `meter.rs`, `resources.rs` | a run from its beginning to its end, and its figures |
+//! | `conduct.rs`, `series.rs`, `sum.rs`, `meter.rs` | a run from its beginning to its end, and its figures |
+//! | `watch.rs`, `resources.rs`, `scrape.rs` | what the server used: of a process here, or from its `/metrics` |
 //! | `judge.rs` | the oracle's verdict |
 //! | `capacity.rs` | the largest load that meets the thresholds |
 //! | `measured.rs`, `report/` | what was measured, and how it is told |
@@ -30,15 +31,18 @@ mod plan;
 pub mod report;
 mod resources;
 pub mod scenario;
+mod scrape;
 mod series;
 mod server;
 mod sum;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use reqwest::Url;
 use uuid::Uuid;
 
 pub use arguments::Args;
@@ -49,6 +53,7 @@ use interrupt::Interrupt;
 use plan::{Account, Plan, Settings};
 use report::{Live, Reporter};
 use server::{Embedded, Folder, Needs};
+use watch::Watch;
 
 use super::exit::Advise as _;
 use super::{Context, Exit};
@@ -188,7 +193,10 @@ impl Prober<'_> {
         let parts = wanted.processes * wanted.threads;
         // Twice what is expected, and as much again for all that is said besides.
         let events = (expected * 4.0 / f64::from(parts)) as usize + 1_000_000;
-        let server_pid = wanted.server_pid.or(embedded.as_ref().map(|embedded| embedded.pid()));
+        let watch = match wanted.server_pid.or(embedded.as_ref().map(|embedded| embedded.pid())) {
+            Some(pid) => Watch::process(pid),
+            None => watch_metrics(wanted, &target)?,
+        };
         let job = Job {
             settings: plan.settings.clone(),
             accounts: if wanted.processes > 1 { plan.accounts.clone() } else { Vec::new() },
@@ -204,7 +212,7 @@ impl Prober<'_> {
             scenario: wanted.name.clone(),
             settings: wanted.settings(checks),
             embedded,
-            server_pid,
+            watch,
             leaves: wanted.clean_up,
             interrupt: &self.interrupt,
             live: Live::new(self.context.output.is_quiet()),
@@ -232,6 +240,15 @@ impl Prober<'_> {
         }
         Ok(())
     }
+}
+
+/// At the address that was given, or else where an `aula serve` has its metrics.
+fn watch_metrics(wanted: &Wanted, target: &crowd::Target) -> anyhow::Result<Watch> {
+    let url = match &wanted.metrics_url {
+        Some(url) => url.clone(),
+        None => Url::parse(&format!("http://{}/metrics", target.host)).context("the server has no /metrics")?,
+    };
+    Watch::metrics(url).context("the server's metrics can't be read")
 }
 
 /// How long the tokens of a run's people have to be good.

@@ -1,4 +1,4 @@
-//! What processes use, as the system tells (proc_pid_stat(5), proc_pid_statm(5)).
+//! What processes use, as the system tells (proc_pid_stat(5)).
 
 use std::fs;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::measured::Usage;
+use crate::server::metrics::process::resident_bytes;
 
 /// Of a process of this machine so far; none if it is gone, or the system doesn't tell.
 pub fn usage(pid: u32) -> Option<Usage> {
@@ -15,9 +16,7 @@ pub fn usage(pid: u32) -> Option<Usage> {
     let mut times = fields.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
     let ticks = times.next()?? + times.next()??;
     let cpu = Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Usage { cpu, resident: pages * rustix::param::page_size() as u64 })
+    Some(Usage { cpu, resident: resident_bytes(pid)? })
 }
 
 /// Of several processes together; those that are gone used nothing.

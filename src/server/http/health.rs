@@ -13,6 +13,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::server::gateway::Gateway;
+use crate::server::metrics::process;
 use crate::server::queue::TaskQueue;
 
 /// How long the queue may take to say that it can be written.
@@ -95,5 +96,10 @@ async fn metrics(State(health): State<Health>) -> impl IntoResponse {
         }
         Err(error) => tracing::warn!(%error, "the queues can't be measured"),
     }
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.metrics.render())
+    let mut text = health.metrics.render();
+    match tokio::task::spawn_blocking(process::exposition).await {
+        Ok(figures) => text.push_str(&figures),
+        Err(error) => tracing::warn!(%error, "the process's own use can't be measured"),
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::measured::{Latencies, Measured, Second, Server, Stage, Usage, Verdict};
+use crate::oracle::Counts;
 
 /// Forty seconds of `chat`: a ramp, then a steady rate with one bad second, and a few errors.
 pub(super) fn measured() -> Measured {
@@ -29,11 +30,8 @@ pub(super) fn measured() -> Measured {
         }),
         own: Usage { cpu: Duration::from_millis(318), resident: 11_534_336 },
         verdict: Some(Verdict {
-            attempts: 40_000,
-            acknowledged: 39_997,
-            ok: 39_997,
-            recovered: 3,
-            ..Verdict::default()
+            counts: Counts { attempts: 40_000, acknowledged: 39_997, ok: 39_997, recovered: 3, ..Counts::default() },
+            violations: Vec::new(),
         }),
     };
     for at in 0..40 {

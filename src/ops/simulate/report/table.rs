@@ -8,6 +8,7 @@ use super::compare::{Change, Comparison};
 use super::unit::{Unit, ratio};
 use super::{Judged, Report};
 use crate::ops::output::printable;
+use crate::oracle::Counts;
 
 /// More violations than this help nobody on a terminal: the reports have all.
 const VIOLATIONS_SHOWN: usize = 20;
@@ -173,21 +174,22 @@ fn own(run: &Measured) -> String {
 
 fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
     let count = |value: u64| Unit::Count.show(value as f64);
-    let Verdict { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, violations } = verdict;
+    let Verdict { counts, violations } = verdict;
+    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = *counts;
     let state = match violations.len() {
         0 => painter.paint("kept", GOOD),
         1 => painter.paint("BROKEN, 1 violation", BAD),
         several => painter.paint(&format!("BROKEN, {} violations", count(several as u64)), BAD),
     };
-    let (attempts, acknowledged, ok) = (count(*attempts), count(*acknowledged), count(*ok));
+    let (attempts, acknowledged, ok) = (count(attempts), count(acknowledged), count(ok));
     let mut lines = vec![
         format!("{state}: {attempts} sends, {acknowledged} acknowledged, {ok} ok"),
         format!(
             "{} lost, {} duplicated, {} unexpected, {} recovered",
-            count(*lost),
-            count(*duplicated),
-            count(*unexpected),
-            count(*recovered)
+            count(lost),
+            count(duplicated),
+            count(unexpected),
+            count(recovered)
         ),
     ];
     for (promise, seen) in violations.iter().take(VIOLATIONS_SHOWN) {

@@ -7,6 +7,7 @@ use super::super::Judged;
 use super::super::compare::{Change, Comparison};
 use super::super::unit::{Unit, ratio};
 use super::charts::class;
+use crate::oracle::Counts;
 
 /// More violations than this make the page too large to look at: the JSON report has all.
 const VIOLATIONS_SHOWN: usize = 1000;
@@ -116,7 +117,8 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
     let Some(verdict) = verdict else {
         return html! { p { "They were not checked in this run." } };
     };
-    let Verdict { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, violations } = verdict;
+    let Verdict { counts, violations } = verdict;
+    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = *counts;
     let counts = [
         ("attempts", attempts),
         ("acknowledged", acknowledged),
@@ -130,7 +132,7 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
         .wide {
             table {
                 thead { tr { @for (name, _) in &counts { th.number { (name) } } } }
-                tbody { tr { @for (_, number) in &counts { td.number { (count(**number)) } } } }
+                tbody { tr { @for (_, number) in &counts { td.number { (count(*number)) } } } }
             }
         }
         @if violations.is_empty() { p.good { "All promises were kept." } }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::super::measured::{Latencies, Measured, Second, Server, Stage, Usage, Verdict};
 use super::{curve, histogram};
 use crate::message::Millis;
+use crate::oracle::Counts;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Run {
@@ -43,13 +44,8 @@ struct ServerUsage {
 
 #[derive(Serialize, Deserialize)]
 struct Promises {
-    attempts: u64,
-    acknowledged: u64,
-    ok: u64,
-    lost: u64,
-    duplicated: u64,
-    unexpected: u64,
-    recovered: u64,
+    #[serde(flatten)]
+    counts: Counts,
     violations: Vec<Violation>,
 }
 
@@ -217,19 +213,18 @@ impl From<OneSecond> for Second {
 
 impl From<&Verdict> for Promises {
     fn from(verdict: &Verdict) -> Self {
-        let Verdict { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, ref violations } = *verdict;
+        let Verdict { counts, violations } = verdict;
         let violations = violations
             .iter()
             .map(|(promise, seen)| Violation { promise: promise.clone(), seen: seen.clone() })
             .collect();
-        Self { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, violations }
+        Self { counts: *counts, violations }
     }
 }
 
 impl From<Promises> for Verdict {
     fn from(promises: Promises) -> Self {
-        let Promises { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, violations } = promises;
-        let violations = violations.into_iter().map(|violation| (violation.promise, violation.seen)).collect();
-        Self { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, violations }
+        let violations = promises.violations.into_iter().map(|violation| (violation.promise, violation.seen)).collect();
+        Self { counts: promises.counts, violations }
     }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::super::super::measured::{Latencies, Second, Server, Stage, Usage, Verdict};
 use super::super::fake;
 use super::*;
+use crate::oracle::Counts;
 
 fn written(run: &Measured) -> String {
     write(&Report::of(run, &[], None)).unwrap()
@@ -120,7 +121,8 @@ prop_compose! {
             in any::<(u64, u64, u64, u64, u64, u64, u64)>(),
         violations in vec((".{0,5}", ".{0,20}"), 0..3),
     ) -> Verdict {
-        Verdict { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, violations }
+        let counts = Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered };
+        Verdict { counts, violations }
     }
 }
 

@@ -38,7 +38,7 @@ fn the_end_of_a_run_reads_like_this() {
 fn broken_promises_are_named_but_not_all() {
     let mut run = fake::measured();
     let verdict = run.verdict.as_mut().unwrap();
-    verdict.lost = 23;
+    verdict.counts.lost = 23;
     verdict.violations = (0..23).map(|seq| ("P1".to_owned(), format!("seq {seq} is lost\u{1b}[2J"))).collect();
     let text = shown(&run, &[], None);
     assert!(text.contains("promises   BROKEN, 23 violations: 40,000 sends,"), "{text}");

@@ -1,5 +1,7 @@
 //! The metrics of the process, for Prometheus. The names are listed in `docs/metrics.md`.
 
+pub mod process;
+
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -57,8 +59,8 @@ mod tests {
         }
     }
 
-    fn documented(page: &str) -> Metrics {
-        let rows = page.lines().filter(|line| line.starts_with("| `aula_"));
+    fn documented(page: &str, prefix: &str) -> Metrics {
+        let rows = page.lines().filter(|line| line.starts_with(&format!("| `{prefix}_")));
         rows.map(|row| {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
             let kind = TYPES.into_iter().find(|kind| *kind == cells[2]).unwrap_or_else(|| panic!("no type: {row}"));
@@ -72,7 +74,8 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut in_source = Metrics::new();
         counted(&root.join("src/server"), &mut in_source);
-        let on_page = documented(&std::fs::read_to_string(root.join("docs/metrics.md")).unwrap());
+        let page = std::fs::read_to_string(root.join("docs/metrics.md")).unwrap();
+        let on_page = documented(&page, "aula");
         let undocumented: Vec<_> = in_source.difference(&on_page).collect();
         let gone: Vec<_> = on_page.difference(&in_source).collect();
         assert!(
@@ -80,5 +83,11 @@ mod tests {
             "not on the page: {undocumented:?}; not in the code: {gone:?}"
         );
         assert!(in_source.len() >= 20, "the search for metrics finds too little: {in_source:?}");
+        let exposition = super::process::exposition();
+        let of_the_process = exposition.lines().filter_map(|line| {
+            let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+            Some((name.to_owned(), TYPES.into_iter().find(|known| *known == kind)?))
+        });
+        assert_eq!(of_the_process.collect::<Metrics>(), documented(&page, "process"));
     }
 }
