@@ -18,7 +18,9 @@ use serde::Serialize;
 
 pub use rabbitmq::{RabbitQueue, RabbitQueueOptions};
 pub use sqlite::{SqliteQueue, SqliteQueueOptions};
-pub use task::{BadPayload, ChangeTask, CreateTask, IndexRange, IndexTask, Origin, ReceiptsTask, SearchTask, SendTask, Task};
+pub use task::{
+    BadPayload, ChangeTask, CreateTask, IndexRange, IndexTask, Origin, ReceiptsTask, SearchTask, SendTask, Task,
+};
 
 /// The kinds of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
