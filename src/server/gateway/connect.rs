@@ -12,7 +12,7 @@ use crate::message::Seq;
 use crate::server::auth::{Identity, Standing};
 use crate::server::store::{Membership, Page, StoreError};
 use crate::wire::frame::{ChannelSummary, Error, Welcome};
-use crate::wire::{Encoding, ErrorCode, Frame};
+use crate::wire::{Encoding, ErrorCode};
 
 /// Channels in a welcome, at most; the rest by `GET /api/v1/channels`.
 const MAX_LISTED: usize = 200;
@@ -23,14 +23,6 @@ const SERVER: &str = concat!("aula/", env!("CARGO_PKG_VERSION"));
 pub struct Connected {
     pub(super) gateway: Arc<Gateway>,
     pub session: Arc<Session>,
-    pub welcome: Frame,
-}
-
-impl Connected {
-    /// The first frame. It is not kept: it may be a large part of a connection's memory.
-    pub fn take_welcome(&mut self) -> Frame {
-        std::mem::replace(&mut self.welcome, Frame::Pong { reference: None })
-    }
 }
 
 impl Drop for Connected {
@@ -42,19 +34,19 @@ impl Drop for Connected {
 
 impl Gateway {
     /// Makes a session: enters it in the rooms of its user's channels, and only then reads what to tell it, so that
-    /// nothing falls between the two.
-    pub async fn connect(self: &Arc<Self>, identity: Identity, encoding: Encoding) -> Result<Connected, Error> {
+    /// nothing falls between the two. The welcome is the first frame to be written.
+    pub async fn connect(
+        self: &Arc<Self>,
+        identity: Identity,
+        encoding: Encoding,
+    ) -> Result<(Connected, Box<Welcome>), Error> {
         let session = Arc::new(Session::new(identity, encoding, &self.config.session));
         if !self.sessions.add(&session, self.config.session.max_per_user) {
             let most = self.config.session.max_per_user;
             return Err(error(ErrorCode::RateLimited, format!("a user has at most {most} connections: close one")));
         }
         // From here on the guard undoes what was done.
-        let mut connected = Connected {
-            gateway: Arc::clone(self),
-            session: Arc::clone(&session),
-            welcome: Frame::Pong { reference: None },
-        };
+        let connected = Connected { gateway: Arc::clone(self), session: Arc::clone(&session) };
         // In turn: when thousands come back at once, the store gets no more to do than it can bear.
         let _turn = self.welcomes.acquire().await;
         // Taken back between the look at the token and the session's entry, nobody would close it.
@@ -71,18 +63,19 @@ impl Gateway {
                 return Err(error(ErrorCode::Unavailable, "accounts can't be read now: try again".into()));
             }
         }
-        connected.welcome = self.welcome(&session).await.map_err(|store_error| {
+        let welcome = self.welcome(&session).await.map_err(|store_error| {
             tracing::warn!(error = %store_error, "a connection can't be welcomed");
             error(ErrorCode::Unavailable, "the channels can't be read now: try again".into())
         })?;
-        Ok(connected)
+        Ok((connected, welcome))
     }
 
-    async fn welcome(&self, session: &Arc<Session>) -> Result<Frame, StoreError> {
+    async fn welcome(&self, session: &Arc<Session>) -> Result<Box<Welcome>, StoreError> {
         let user = session.username();
         let (began, misses) = (Instant::now(), self.misses.load(Ordering::SeqCst));
         // All of them, even if `channels.max_per_user` was lowered since they were joined.
         let memberships = self.store.channels_known(user, &self.rooms).await?;
+        session.expect_rooms(memberships.len());
         let mut channels = Vec::with_capacity(memberships.len().min(MAX_LISTED));
         let mut with_messages = Vec::with_capacity(self.config.welcome.channels);
         for (index, (room, membership)) in self.rooms_of(memberships, began).await.into_iter().enumerate() {
@@ -117,13 +110,13 @@ impl Gateway {
         if self.misses.load(Ordering::SeqCst) != misses {
             self.repairs.notify_one();
         }
-        Ok(Frame::Welcome(Box::new(Welcome {
+        Ok(Box::new(Welcome {
             session: session.id,
             username: user.clone(),
             server: SERVER.to_owned(),
             features: self.features(),
             channels,
-        })))
+        }))
     }
 
     /// The rooms of a list that was read after `began`, with all that it counts as stored.

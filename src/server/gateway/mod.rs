@@ -37,7 +37,7 @@ pub use connect::Connected;
 pub use encoded::encode;
 pub use fanout::count_refusal;
 use joining::Joining;
-pub use outbox::{Closing, SLOW_CONSUMER};
+pub use outbox::{Closing, Drained, SLOW_CONSUMER};
 pub use requests::{MAX_PAGE, Resume, history_page, search_limit};
 pub use resume::Step;
 use rooms::Rooms;

@@ -64,6 +64,14 @@ struct Page {
     bytes: usize,
 }
 
+/// What [`Outbox::drain`] has left over.
+pub struct Drained {
+    /// The socket didn't take everything: what waits before this number is to be flushed.
+    pub rest: Option<u64>,
+    /// Why the connection is to be closed, once that is written.
+    pub closing: Option<Closing>,
+}
+
 impl Outbox {
     pub fn new(max_frames: usize, max_bytes: usize) -> Self {
         Self { state: Mutex::default(), changed: Notify::new(), max_frames, max_bytes }
@@ -167,38 +175,25 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// How many frames will have left when all that wait now have.
-    pub fn end(&self) -> u64 {
-        let state = self.state.lock();
-        state.written + state.frames.len() as u64
+    /// Writes what waits now, as far as the socket takes it; nothing where the connection is lost to slowness.
+    ///
+    /// Errors: the socket's.
+    pub fn drain(&self) -> io::Result<Drained> {
+        let mut state = self.state.lock();
+        let closing = state.closing.clone();
+        if closing.as_ref() == Some(&SLOW_CONSUMER) {
+            return Ok(Drained { rest: None, closing });
+        }
+        let end = state.written + state.frames.len() as u64;
+        let rest = (!state.flush(end)?).then_some(end);
+        Ok(Drained { rest, closing })
     }
 
     /// Writes what waits, as far as the socket takes it now. Whether everything before `end` has left.
     ///
     /// Errors: the socket's.
     pub fn flush(&self, end: u64) -> io::Result<bool> {
-        let mut state = self.state.lock();
-        let State { socket: Some(socket), .. } = &*state else { return Ok(state.frames.is_empty()) };
-        let socket = Arc::clone(socket);
-        while state.written < end && !state.frames.is_empty() {
-            let mut slices = [IoSlice::new(&[]); MAX_VECTORED];
-            let mut count = 0;
-            for (slice, frame) in slices.iter_mut().zip(&state.frames) {
-                *slice = IoSlice::new(frame);
-                count += 1;
-            }
-            match socket.try_write_vectored(&slices[..count]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => state.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        if state.frames.is_empty() {
-            // Most connections never wait again.
-            state.frames = VecDeque::new();
-        }
-        Ok(state.written >= end || state.frames.is_empty())
+        self.state.lock().flush(end)
     }
 
     /// The connection ends: nothing is written here any more, and the socket is let go. Returns what must be written
@@ -208,11 +203,6 @@ impl Outbox {
         let rest = state.is_begun.then(|| state.frames.pop_front()).flatten();
         *state = State { closing: Some(Closing::new(1006, "")), ..State::default() };
         rest
-    }
-
-    /// Why the connection is to be closed, once what waits is written.
-    pub fn closing(&self) -> Option<Closing> {
-        self.state.lock().closing.clone()
     }
 
     /// Whether nothing waits, not even a close.
@@ -233,8 +223,8 @@ impl Outbox {
     }
 
     /// Resolves when something waits or is closed since the last time; for one waiter.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    pub fn changed(&self) -> impl Future<Output = ()> {
+        self.changed.notified()
     }
 
     /// All frames that wait, where there is no socket; and whether it is being closed.
@@ -268,6 +258,30 @@ fn write_now<'a>(socket: &TcpStream, frames: &'a [Bytes]) -> io::Result<(&'a [By
 }
 
 impl State {
+    /// See [`Outbox::flush`].
+    fn flush(&mut self, end: u64) -> io::Result<bool> {
+        let Some(socket) = self.socket.clone() else { return Ok(self.frames.is_empty()) };
+        while self.written < end && !self.frames.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_VECTORED];
+            let mut count = 0;
+            for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+                *slice = IoSlice::new(frame);
+                count += 1;
+            }
+            match socket.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.frames.is_empty() {
+            // Most connections never wait again.
+            self.frames = VecDeque::new();
+        }
+        Ok(self.written >= end || self.frames.is_empty())
+    }
+
     fn advance(&mut self, mut written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
         while let Some(first) = self.frames.front_mut() {

@@ -86,7 +86,7 @@ impl From<QueueError> for Refusal {
 
 impl Gateway {
     /// Serves a request of a connection. Answers go to its outbox, at once or when they are known.
-    pub fn serve(self: &Arc<Self>, session: &Arc<Session>, incoming: Incoming) -> Option<Resume> {
+    pub fn serve(self: &Arc<Self>, session: &Arc<Session>, incoming: Incoming) -> Option<Box<Resume>> {
         let Incoming { reference, request } = incoming;
         metrics::counter!("aula_requests_total").increment(1);
         if let Some(wait) = session.over_rate() {
@@ -109,7 +109,7 @@ impl Gateway {
             }
         };
         let outcome = match request {
-            Ok(Request::Resume(resume)) => return Some(Resume::new(reference, resume.channels)),
+            Ok(Request::Resume(resume)) => return Some(Box::new(Resume::new(reference, resume.channels))),
             Ok(request) => self.dispatch(session, reference, request),
             Err(refusal) => Err(refusal),
         };

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -26,11 +26,11 @@ pub struct Session {
     rate: DefaultDirectRateLimiter,
     in_flight: AtomicUsize,
     max_in_flight: usize,
-    /// Taken after a room's lock, never before it.
-    rooms: Mutex<HashMap<ChannelId, Joined>>,
+    /// In the order of their ids. Taken after a room's lock, never before it.
+    rooms: Mutex<Vec<Joined>>,
     /// What has changed since the session began to connect; `None` once it is connected. The list of channels that
     /// it connects by may be older or newer than that.
-    connecting: Mutex<Option<Connecting>>,
+    connecting: Mutex<Option<Box<Connecting>>>,
 }
 
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl Session {
             in_flight: AtomicUsize::new(0),
             max_in_flight: limits.max_in_flight,
             rooms: Mutex::default(),
-            connecting: Mutex::new(Some(Connecting::default())),
+            connecting: Mutex::new(Some(Box::default())),
         }
     }
 
@@ -119,11 +119,12 @@ impl Session {
     }
 
     pub fn room(&self, channel: ChannelId) -> Option<Arc<Room>> {
-        self.rooms.lock().get(&channel).map(|joined| Arc::clone(&joined.room))
+        let rooms = self.rooms.lock();
+        place(&rooms, channel).ok().map(|index| Arc::clone(&rooms[index].room))
     }
 
     pub fn rooms(&self) -> Vec<Arc<Room>> {
-        self.rooms.lock().values().map(|joined| Arc::clone(&joined.room)).collect()
+        self.rooms.lock().iter().map(|joined| Arc::clone(&joined.room)).collect()
     }
 
     /// Its welcome is being prepared, and will say what is so then.
@@ -134,7 +135,8 @@ impl Session {
     /// Whether the user may be shown as typing again; says yes at most once an interval.
     pub fn may_type(&self, channel: ChannelId, interval: Duration) -> bool {
         let mut rooms = self.rooms.lock();
-        let Some(joined) = rooms.get_mut(&channel) else { return false };
+        let Ok(index) = place(&rooms, channel) else { return false };
+        let joined = &mut rooms[index];
         let now = Instant::now();
         let may = joined.typed.is_none_or(|before| now.duration_since(before) >= interval);
         if may {
@@ -143,15 +145,25 @@ impl Session {
         may
     }
 
+    /// So many are about to be joined, which is all that most sessions ever are in.
+    pub(super) fn expect_rooms(&self, count: usize) {
+        self.rooms.lock().reserve_exact(count);
+    }
+
     /// For [`Room`] alone, which holds the other half.
     pub(super) fn join(&self, room: &Arc<Room>) {
-        let joined = Joined { room: Arc::clone(room), typed: None };
-        self.rooms.lock().entry(room.id).or_insert(joined);
+        let mut rooms = self.rooms.lock();
+        if let Err(index) = place(&rooms, room.id) {
+            rooms.insert(index, Joined { room: Arc::clone(room), typed: None });
+        }
     }
 
     /// For [`Room`] alone.
     pub(super) fn part(&self, channel: ChannelId) {
-        self.rooms.lock().remove(&channel);
+        let mut rooms = self.rooms.lock();
+        if let Ok(index) = place(&rooms, channel) {
+            rooms.remove(index);
+        }
     }
 
     /// The removal of its user from a channel is stored.
@@ -194,10 +206,15 @@ impl Session {
     /// The end: leaves all rooms.
     pub(super) fn leave_all(self: &Arc<Self>) {
         let rooms = std::mem::take(&mut *self.rooms.lock());
-        for joined in rooms.into_values() {
+        for joined in rooms {
             joined.room.leave(self);
         }
     }
+}
+
+/// Where a channel's room is, or would be.
+fn place(rooms: &[Joined], channel: ChannelId) -> Result<usize, usize> {
+    rooms.binary_search_by_key(&channel, |joined| joined.room.id)
 }
 
 /// A request that is answered later.

@@ -23,7 +23,8 @@ impl Sessions {
     /// `false`, and nothing is changed, if the user has `max_per_user` already.
     pub fn add(&self, session: &Arc<Session>, max_per_user: usize) -> bool {
         let mut state = self.state.write();
-        let of_user = state.by_user.entry(session.username().clone()).or_default();
+        // Most users have one.
+        let of_user = state.by_user.entry(session.username().clone()).or_insert_with(|| Vec::with_capacity(1));
         if of_user.len() >= max_per_user {
             return false;
         }

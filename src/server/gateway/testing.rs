@@ -25,6 +25,7 @@ use crate::server::store::testing::{Owned, change, message};
 use crate::server::store::{ChannelBatch, ChannelState, Earlier, Membership, Page, SqliteStore, Store, StoreError};
 use crate::websocket::{self, Item, Reader, Violation};
 use crate::wire::Encoding;
+use crate::wire::frame::Welcome;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,6 +61,11 @@ impl Deployment {
 
     /// A connection of somebody who has none yet.
     pub async fn connect(&self, name: &str) -> Connected {
+        self.connect_welcomed(name).await.0
+    }
+
+    /// The same, with what it is told first.
+    pub async fn connect_welcomed(&self, name: &str) -> (Connected, Box<Welcome>) {
         let accounts = self.gateway.auth().accounts();
         accounts.create_user(&user(name), "no password", Millis::now()).await.unwrap();
         let (_token, identity) = self.gateway.auth().mint(&user(name), Duration::from_secs(600)).await.unwrap();

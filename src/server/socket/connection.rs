@@ -14,7 +14,7 @@ use super::line::Line;
 use crate::message::Millis;
 use crate::server::auth::Identity;
 use crate::server::gateway::{
-    Closing, Connected, Gateway, Resume, SLOW_CONSUMER, Session, Step, count_refusal, encode,
+    Closing, Connected, Drained, Gateway, Resume, SLOW_CONSUMER, Session, Step, count_refusal, encode,
 };
 use crate::websocket::{Item, Opcode, Violation, close_frame, frame};
 use crate::wire::frame::{Error, Reply, Resumed};
@@ -23,29 +23,56 @@ use crate::wire::{Encoding, ErrorCode, Frame, Incoming, Malformed, Request, deco
 /// How long the other side may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs the connection to its end. `early` is what came right behind the handshake.
+/// Runs a connection to its end. `upgrading` gives the socket, and what came right behind the handshake; `place` is let
+/// go at the end.
 ///
-/// Whatever is needed only now and then is boxed: it would take its place in the memory of each connection all the time.
-pub(super) async fn run(
-    socket: TcpStream,
-    early: Bytes,
+/// Whatever is needed only at the beginning, or now and then, is boxed: it would take its place in the memory of each
+/// connection all the time.
+pub(super) fn run(
+    upgrading: impl Future<Output = Option<(TcpStream, Bytes)>>,
     gateway: Arc<Gateway>,
     encoding: Encoding,
     identity: Option<Identity>,
     unauthenticated: Option<OwnedSemaphorePermit>,
-) {
-    let line = Line::new(socket, gateway.config().session.max_frame_bytes);
-    let mut connection = Connection { line, gateway, encoding, waiting: VecDeque::new(), pong: None };
-    let entered = Box::pin(connection.enter(early, identity, unauthenticated)).await;
-    let (ended, begun) = match entered {
-        Ok((connected, resume)) => {
-            let ended = connection.live(&connected.session, resume).await;
-            (ended, connected.session.outbox.finish())
+    place: impl Sized,
+) -> impl Future<Output = ()> {
+    let beginning = Box::pin(async move {
+        let (socket, early) = upgrading.await?;
+        let line = Line::new(socket, gateway.config().session.max_frame_bytes);
+        let mut connection = Connection { line, gateway, encoding, waiting: VecDeque::new() };
+        match connection.enter(early, identity, unauthenticated).await {
+            Ok((connected, resume)) => Some(Entered { connection, connected, resume }),
+            Err(ended) => {
+                connection.end(ended, None).await;
+                None
+            }
         }
-        Err(ended) => (Err(ended), None),
-    };
-    if let Err(ended) = ended {
-        Box::pin(connection.end(ended, begun)).await;
+    });
+    async move {
+        let mut entered = beginning.await;
+        // Not taken apart: its parts would have a place beside it.
+        if let Some(Entered { connection, connected, resume }) = &mut entered {
+            let ended = connection.live(&connected.session, resume.take()).await;
+            Box::pin(finish(entered, ended)).await;
+        }
+        drop(place);
+    }
+}
+
+/// A connection that has its session.
+struct Entered {
+    connection: Connection,
+    connected: Connected,
+    resume: Option<Box<Resume>>,
+}
+
+async fn finish(entered: Option<Entered>, ended: Result<(), Ended>) {
+    if let Some(Entered { connection, connected, .. }) = entered {
+        let begun = connected.session.outbox.finish();
+        drop(connected);
+        if let Err(ended) = ended {
+            connection.end(ended, begun).await;
+        }
     }
 }
 
@@ -60,9 +87,10 @@ struct Connection {
     encoding: Encoding,
     /// Requests that were read together with one that must be served before them.
     waiting: VecDeque<Incoming>,
-    /// The answer to the newest ping; the earlier ones need none (RFC 6455 §5.5.3).
-    pong: Option<Bytes>,
 }
+
+/// The answer to the newest ping; the earlier ones need none (RFC 6455 §5.5.3).
+type Pong = Option<Bytes>;
 
 /// Why a connection is over.
 enum Ended {
@@ -98,26 +126,30 @@ impl Connection {
         early: Bytes,
         identity: Option<Identity>,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<(Connected, Option<Resume>), Ended> {
-        self.wait_with(early)?;
+    ) -> Result<(Connected, Option<Box<Resume>>), Ended> {
+        let mut pong = None;
+        self.wait_with(early, &mut pong)?;
         let (identity, resume) = match identity {
             Some(identity) => (identity, Resume::new(None, Default::default())),
-            None => self.authenticate().await?,
+            None => self.authenticate(&mut pong).await?,
         };
         // From here on it counts as a session, not as a stranger.
         drop(permit);
-        let mut connected = match self.gateway.connect(identity, self.encoding).await {
+        let (connected, welcome) = match self.gateway.connect(identity, self.encoding).await {
             Ok(connected) => connected,
             Err(error) => return Err(self.turn_away(Error { reference: resume.reference, ..error }).await),
         };
-        let welcome = encode(&connected.take_welcome(), self.encoding);
+        let welcome = encode(&Frame::Welcome(welcome), self.encoding);
         connected.session.outbox.open(Arc::clone(&self.line.socket), welcome);
-        Ok((connected, (!resume.channels.is_empty()).then_some(resume)))
+        if let Some(pong) = pong {
+            connected.session.outbox.push(&pong);
+        }
+        Ok((connected, (!resume.channels.is_empty()).then(|| Box::new(resume))))
     }
 
     /// What was read before it can be served.
-    fn wait_with(&mut self, early: Bytes) -> Result<(), Ended> {
-        let Self { line, encoding, waiting, pong, .. } = self;
+    fn wait_with(&mut self, early: Bytes, pong: &mut Pong) -> Result<(), Ended> {
+        let Self { line, encoding, waiting, .. } = self;
         line.take(&mut Vec::from(early), |item| {
             waiting.extend(decode(*encoding, item, pong)?);
             Ok(())
@@ -125,9 +157,9 @@ impl Connection {
     }
 
     /// Waits for the first frame, which must be `auth`.
-    async fn authenticate(&mut self) -> Result<(Identity, Resume), Ended> {
+    async fn authenticate(&mut self, pong: &mut Pong) -> Result<(Identity, Resume), Ended> {
         let timeout = self.gateway.config().server.auth_timeout;
-        let first = tokio::time::timeout(timeout, self.first_request()).await;
+        let first = tokio::time::timeout(timeout, self.first_request(pong)).await;
         let incoming = match first {
             Ok(incoming) => incoming?,
             Err(_elapsed) => {
@@ -161,9 +193,9 @@ impl Connection {
         }
     }
 
-    async fn first_request(&mut self) -> Result<Incoming, Ended> {
+    async fn first_request(&mut self, pong: &mut Pong) -> Result<Incoming, Ended> {
         loop {
-            if let Some(pong) = self.pong.take()
+            if let Some(pong) = pong.take()
                 && !self.line.write(pong, CLOSE_TIMEOUT).await
             {
                 return Err(Ended::Gone);
@@ -171,9 +203,9 @@ impl Connection {
             if let Some(incoming) = self.waiting.pop_front() {
                 return Ok(incoming);
             }
-            self.line.socket.readable().await?;
+            self.line.readable().await?;
             coop::consume_budget().await;
-            let Self { line, encoding, waiting, pong, .. } = self;
+            let Self { line, encoding, waiting, .. } = self;
             line.read(|item| {
                 waiting.extend(decode(*encoding, item, pong)?);
                 Ok::<_, Ended>(())
@@ -194,28 +226,24 @@ impl Connection {
     }
 
     /// The session's life: requests in, frames out, until one side ends it.
-    async fn live(&mut self, session: &Arc<Session>, mut resume: Option<Resume>) -> Result<(), Ended> {
-        let config = Arc::clone(self.gateway.config());
+    async fn live(&mut self, session: &Arc<Session>, mut resume: Option<Box<Resume>>) -> Result<(), Ended> {
         let valid_for = session.identity.expires_at.0.saturating_sub(Millis::now().0);
         let expires_in = Duration::from_millis(u64::try_from(valid_for).unwrap_or(0)).min(LONGEST_ALARM);
         let expires = Instant::now() + expires_in;
         let mut last_heard = Instant::now();
-        self.write_out(session).await?;
+        self.drain(session).await?;
         // Re-armed only when it fires: a busy connection pays nothing for it.
-        let alarm = tokio::time::sleep(config.session.ping_interval.min(expires_in));
+        let alarm = tokio::time::sleep(self.gateway.config().session.ping_interval.min(expires_in));
         tokio::pin!(alarm);
         loop {
             // A socket that is always ready would keep the thread.
             coop::consume_budget().await;
             if let Some(asked) = resume.take() {
-                Box::pin(self.resume(session, asked)).await?;
+                Box::pin(self.resume(session, *asked)).await?;
                 // Nothing was read meanwhile.
                 last_heard = Instant::now();
             }
             resume = self.serve_waiting(session);
-            if let Some(pong) = self.pong.take() {
-                session.outbox.push(&pong);
-            }
             // Once a turn, not until it is empty: a flood of frames must not keep the turn from what else there is.
             self.drain(session).await?;
             if Instant::now() >= expires {
@@ -223,14 +251,14 @@ impl Connection {
             }
             tokio::select! {
                 () = std::future::ready(()), if resume.is_some() || !session.outbox.is_empty() => {}
-                readable = self.line.socket.readable() => {
+                readable = self.line.readable() => {
                     readable?;
                     let heard = self.receive(session, &mut resume)?;
                     last_heard = if heard { Instant::now() } else { last_heard };
                 }
                 () = session.outbox.changed() => {}
                 () = &mut alarm => {
-                    let now = Instant::now();
+                    let (now, config) = (Instant::now(), self.gateway.config());
                     if now.duration_since(last_heard) >= config.session.idle_timeout {
                         return Err(Ended::Closing(Closing::new(1008, "idle: nothing was heard, not even a pong")));
                     }
@@ -244,22 +272,27 @@ impl Connection {
     }
 
     /// Reads once, and serves what is read; what is behind a resume waits for it. Whether anything was heard.
-    fn receive(&mut self, session: &Arc<Session>, resume: &mut Option<Resume>) -> Result<bool, Ended> {
-        let Self { line, gateway, encoding, waiting, pong } = self;
-        line.read(|item| {
-            if let Some(incoming) = decode(*encoding, item, pong)? {
+    fn receive(&mut self, session: &Arc<Session>, resume: &mut Option<Box<Resume>>) -> Result<bool, Ended> {
+        let Self { line, gateway, encoding, waiting } = self;
+        let mut pong = None;
+        let heard = line.read(|item| {
+            if let Some(incoming) = decode(*encoding, item, &mut pong)? {
                 if resume.is_some() || !waiting.is_empty() {
                     waiting.push_back(incoming);
                 } else {
                     *resume = gateway.serve(session, incoming);
                 }
             }
-            Ok(())
-        })
+            Ok::<_, Ended>(())
+        })?;
+        if let Some(pong) = pong {
+            session.outbox.push(&pong);
+        }
+        Ok(heard)
     }
 
     /// Up to the next resume.
-    fn serve_waiting(&mut self, session: &Arc<Session>) -> Option<Resume> {
+    fn serve_waiting(&mut self, session: &Arc<Session>) -> Option<Box<Resume>> {
         while let Some(incoming) = self.waiting.pop_front() {
             let resume = self.gateway.serve(session, incoming);
             if resume.is_some() {
@@ -272,16 +305,12 @@ impl Connection {
     }
 
     /// Writes what waits now, and ends the connection if that was its last: a long resume must not outlive a
-    /// revocation.
-    async fn drain(&mut self, session: &Session) -> Result<(), Ended> {
-        if session.outbox.is_empty() {
-            return Ok(());
+    /// revocation. A reader that doesn't keep up is given up.
+    async fn drain(&self, session: &Session) -> Result<(), Ended> {
+        let Drained { rest, closing } = session.outbox.drain()?;
+        if let Some(end) = rest {
+            Box::pin(self.write_slowly(session, end)).await?;
         }
-        let closing = session.outbox.closing();
-        if closing.as_ref() == Some(&SLOW_CONSUMER) {
-            return Err(Ended::Closing(SLOW_CONSUMER));
-        }
-        self.write_out(session).await?;
         match closing {
             Some(closing) => Err(Ended::Closing(closing)),
             None => Ok(()),
@@ -301,15 +330,7 @@ impl Connection {
         }
     }
 
-    /// Writes what waits now. A reader that doesn't keep up is given up.
-    async fn write_out(&self, session: &Session) -> Result<(), Ended> {
-        let end = session.outbox.end();
-        if session.outbox.flush(end)? {
-            return Ok(());
-        }
-        Box::pin(self.write_slowly(session, end)).await
-    }
-
+    /// Writes everything before `end`.
     async fn write_slowly(&self, session: &Session, end: u64) -> Result<(), Ended> {
         let deadline = tokio::time::sleep(self.gateway.config().session.write_timeout);
         let overrun = async {
@@ -400,7 +421,7 @@ impl Connection {
 }
 
 /// `None` for frames that carry no request; the answer to a ping is put in `pong`.
-fn decode(encoding: Encoding, item: Item<'_>, pong: &mut Option<Bytes>) -> Result<Option<Incoming>, Ended> {
+fn decode(encoding: Encoding, item: Item<'_>, pong: &mut Pong) -> Result<Option<Incoming>, Ended> {
     match (encoding, item) {
         (Encoding::Json, Item::Text(text)) => Ok(Some(decode_json(text.as_bytes())?)),
         (Encoding::Msgpack, Item::Binary(bytes)) => Ok(Some(decode_msgpack(bytes)?)),
@@ -449,8 +470,9 @@ mod tests {
         let gateway = Arc::clone(&Deployment::new().await.gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let connection = run(socket, Bytes::new(), gateway, Encoding::Json, None, None);
+        let upgrading = std::future::ready(Some((socket, Bytes::new())));
+        let connection = run(upgrading, gateway, Encoding::Json, None, None, ());
         let size = size_of_val(&connection);
-        assert!(size <= 1400, "{size} bytes");
+        assert!(size <= 560, "{size} bytes");
     }
 }

@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,14 @@ pub(super) struct Line {
 impl Line {
     pub fn new(socket: TcpStream, max_message: usize) -> Self {
         Self { socket: Arc::new(socket), reader: Reader::new(Role::Server, max_message) }
+    }
+
+    /// Resolves when there may be something to read; for one task.
+    ///
+    /// Takes the socket's place for the task that reads, where HTTP has left its own: while it is named there, a task
+    /// that has ended keeps its memory, until the client says something.
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        poll_fn(|context| self.socket.poll_read_ready(context))
     }
 
     /// Reads what is there now, and calls `each` for each message of it. Whether there was anything.
@@ -85,7 +94,7 @@ impl Line {
                 Self
             }
         }
-        while self.socket.readable().await.is_ok() {
+        while self.readable().await.is_ok() {
             coop::consume_budget().await;
             let read = self.read(|item| if matches!(item, Item::Close(_)) { Err(Over) } else { Ok(()) });
             if read.is_err() {

@@ -104,14 +104,7 @@ async fn accept(sockets: &Sockets, request: Request, place: Option<Extension<Pla
         })?),
     };
     let gateway = Arc::clone(gateway);
-    let (response, on_upgrade) = upgrade.accept(chosen);
-    sockets.connections.spawn(async move {
-        match on_upgrade.await.map(upgrade::socket_of) {
-            Ok(Some((socket, early))) => connection::run(socket, early, gateway, encoding, identity, permit).await,
-            Ok(None) => tracing::error!("a connection was upgraded that is no TCP connection"),
-            Err(error) => tracing::debug!(%error, "a connection ended before it was upgraded"),
-        }
-        drop(place);
-    });
+    let (response, upgrading) = upgrade.accept(chosen);
+    sockets.connections.spawn(connection::run(upgrading, gateway, encoding, identity, permit, place));
     Ok(response)
 }

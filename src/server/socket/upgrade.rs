@@ -48,8 +48,12 @@ impl Upgrade {
         Ok(Self { accept, on_upgrade })
     }
 
-    /// The answer, and what becomes the socket once the answer is written.
-    pub fn accept(self, subprotocol: Option<&'static str>) -> (Response, OnUpgrade) {
+    /// The answer, and what comes of it once it is written: the socket, and what the client has sent behind its
+    /// handshake already.
+    pub fn accept(
+        self,
+        subprotocol: Option<&'static str>,
+    ) -> (Response, impl Future<Output = Option<(TcpStream, Bytes)>>) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -59,13 +63,21 @@ impl Upgrade {
         if let Some(subprotocol) = subprotocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
         }
-        (response, self.on_upgrade)
+        let upgrading = async {
+            match self.on_upgrade.await.map(socket_of) {
+                Ok(Some(socket)) => return Some(socket),
+                Ok(None) => tracing::error!("a connection was upgraded that is no TCP connection"),
+                Err(error) => tracing::debug!(%error, "a connection ended before it was upgraded"),
+            }
+            None
+        };
+        (response, upgrading)
     }
 }
 
-/// The socket itself, and what the client has sent behind its handshake already: the HTTP connection's buffers, which
-/// are most of it, are gone. `None` if it is no TCP connection of ours.
-pub(super) fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+/// The socket itself: the HTTP connection's buffers, which are most of it, are gone. `None` if it is no TCP connection
+/// of ours.
+fn socket_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     Some((parts.io.into_inner(), parts.read_buf))
 }

@@ -9,7 +9,6 @@ use crate::server::gateway::testing::{Deployment, PATIENCE, frames, hears_live, 
 use crate::server::gateway::{Connected, Resume, Step};
 use crate::server::store::Store as _;
 use crate::server::store::testing::Owned;
-use crate::wire::Frame;
 use crate::wire::frame::Resumed;
 
 async fn with_messages(deployment: &Deployment, channel: &mut Owned, last: Seq) {
@@ -145,8 +144,7 @@ async fn a_welcome_has_all_that_is_stored_and_needs_no_second_look() {
     let ada = deployment.connect("ada").await;
     with_messages(&deployment, &mut channel, 8).await;
     let asked = Resume::new(None, [(channel.id, 3)].into());
-    let ben = deployment.connect("ben").await;
-    let Frame::Welcome(welcome) = &ben.welcome else { panic!("no welcome") };
+    let (ben, welcome) = deployment.connect_welcomed("ben").await;
     let summary = &welcome.channels[0];
     let shown: Vec<Seq> = summary.messages.iter().flatten().map(|message| message.seq).collect();
     assert_eq!((summary.channel.last_seq, shown), (8, (1..=8).collect()));
@@ -195,8 +193,7 @@ async fn holes_are_filled_some_at_a_time_and_not_for_nobody() {
     let most = deployment.store.most.load(Ordering::SeqCst);
     assert!((2..=CONCURRENCY).contains(&most), "{most}");
     // Who comes begins at the present end.
-    let cyd = deployment.connect("cyd").await;
-    let Frame::Welcome(welcome) = &cyd.welcome else { panic!("no welcome") };
+    let (_cyd, welcome) = deployment.connect_welcomed("cyd").await;
     assert!(welcome.channels.iter().all(|channel| channel.channel.last_seq == 6));
     assert!(deployment.store.channel(of_others[0].id).await.unwrap().is_some());
 }

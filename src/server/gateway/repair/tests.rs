@@ -142,8 +142,7 @@ async fn a_session_that_is_connecting_gets_what_it_was_added_to() {
     }
     assert!(session.next_joined().is_none());
     hears_live(&deployment, &text(&channel, 4, "ada"));
-    let guard =
-        Connected { gateway: Arc::clone(&deployment.gateway), session, welcome: Frame::Pong { reference: None } };
+    let guard = Connected { gateway: Arc::clone(&deployment.gateway), session };
     assert_eq!(frames(&guard), ["channel_created 3", "message 4"]);
 }
 
