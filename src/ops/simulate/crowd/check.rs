@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::person::What;
+use super::send::SILENCE;
 use super::{Act, Ask, Crowd, Report, SECOND, Timer};
 use crate::ops::simulate::engine::{ClientNo, Net};
 use crate::oracle::frame::Message;
@@ -73,7 +74,13 @@ impl Crowd {
             let finding = Check::Finding { client: *client, word: word.clone(), until: at + FOUND_WITHIN };
             self.checks.waiting.push_back(finding);
         }
-        self.check(net, at);
+        let is_at_rest = self.people.iter().all(|person| person.pending.is_empty());
+        if is_at_rest {
+            self.check(net, at);
+        } else {
+            // The run did not settle. What is on its way may still be accepted, and must be in the histories then.
+            net.set_timer(at + SILENCE, Timer::Check);
+        }
     }
 
     /// Asks for as much as may be under way.
