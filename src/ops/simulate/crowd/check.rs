@@ -14,8 +14,9 @@ const AT_ONCE: usize = 32;
 const READERS: usize = 2;
 /// Messages that are searched for.
 const SEARCHES: usize = 12;
-/// Within so long a stored message must be found.
-const FOUND_WITHIN: u64 = 10 * SECOND;
+/// Within so long a stored message must be found. Much longer than it takes: behind an overload the index has to catch
+/// up, and no promise says how fast.
+const FOUND_WITHIN: u64 = 60 * SECOND;
 const PAUSE: u64 = 200_000_000;
 /// Entries of a page, the most there are.
 const PAGE: u32 = 100;
