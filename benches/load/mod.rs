@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod process;
+#[allow(dead_code, reason = "the distributed deployment has several, and others need a part of it")]
+pub mod server;
 
 use std::path::Path;
 use std::sync::Arc;

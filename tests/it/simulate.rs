@@ -94,6 +94,22 @@ fn after_a_storm_all_are_back_and_have_everything() {
 }
 
 #[test]
+fn in_an_overload_what_is_refused_is_given_up_and_the_rest_is_kept() {
+    // Little may wait, on whatever machine.
+    let few = Server::builder().env("AULA_QUEUE_PREFETCH", 4).env("AULA_QUEUE_MAX_DEPTH", 8);
+    let words = ["simulate-clients", "--output", "json", "--scenario", "overload", "--clients", "20", "--rate", "100"];
+    let (status, out, err) = few.aula(&[&words[..], &["--duration", "6s", "--ramp", "1s", "--check"]].concat());
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}\n{err}"));
+    assert_eq!(status.code(), Some(0), "{err}");
+    let verdict = &report["verdict"];
+    assert_eq!(verdict["violations"], serde_json::json!([]), "{verdict}");
+    assert_eq!((&verdict["lost"], &verdict["duplicated"], &verdict["unexpected"]), (&0.into(), &0.into(), &0.into()));
+    let refused = report["stages"]["accepted"]["errors"]["overloaded"].as_u64().unwrap_or_default();
+    assert!(refused > 100, "{report}");
+    assert_eq!(verdict["attempts"].as_u64(), Some(count(&report, "accepted") + refused), "{report}");
+}
+
+#[test]
 fn ctrl_c_ends_a_run_early_and_it_is_told_all_the_same() {
     let words = ["--output", "json", "simulate-clients", "--clients", "20", "--rate", "50", "--duration", "60s"];
     let mut run =
@@ -253,7 +269,7 @@ fn what_can_not_be_run_is_refused_before_anything_is_begun() {
     let file = folder.path().join("mine.yaml");
     std::fs::write(&file, "about: x\nclients: 2\nchannel: []\nphases: []\n").unwrap();
     refused(&["--scenario", file.to_str().unwrap()], "did you mean channels?");
-    refused(&["--scenario", "chatt"], "one of idle, chat, big-room, reconnect-storm");
+    refused(&["--scenario", "chatt"], "one of idle, chat, big-room, reconnect-storm, overload");
     refused(&["--clients", "900000"], "--processes");
     let tokens = folder.path().join("tokens");
     std::fs::write(&tokens, "x\n").unwrap();

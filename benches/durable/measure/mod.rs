@@ -3,13 +3,12 @@
 mod bare;
 #[path = "../../load/mod.rs"]
 pub mod load;
-mod server;
 
 use std::time::Duration;
 
 use load::BODY_BYTES;
 use load::client::Client;
-use server::Server;
+use load::server::Server;
 
 pub const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(6);
@@ -36,7 +35,7 @@ pub struct Durable {
 /// Starts a server, measures, and ends it. Takes about a minute.
 pub async fn measure() -> Durable {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path()).await;
+    let server = Server::start(&folder.path().join("data"), &[]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let at_rest = server.resident_kib();
     let clients = connect_pairs(&server).await;

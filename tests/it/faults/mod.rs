@@ -9,6 +9,7 @@ mod full_disk;
 mod logs;
 mod memory;
 mod mount;
+mod overload;
 mod panics;
 mod read_only;
 mod refusals;

@@ -14,7 +14,7 @@ const PENDING: usize = 1024;
 /// Before something that was refused for now is tried again.
 const PAUSE: u64 = 100_000_000;
 /// After so long without a word a message is repeated, while the run settles.
-const SILENCE: u64 = 3 * SECOND;
+pub(super) const SILENCE: u64 = 3 * SECOND;
 /// Words of stored messages that are kept to be searched for.
 const WORDS: usize = 64;
 
@@ -83,9 +83,11 @@ impl Crowd {
         }
     }
 
-    /// After a welcome, or a pause: what is due and has no answer under way, the oldest first.
+    /// After a welcome, or a pause: what is due and has no answer under way, the oldest first. Not any more while the
+    /// oracle reads histories: they would lack what is accepted behind its back.
     pub(super) fn send_pending(&mut self, net: &mut Net<Timer>, client: ClientNo, at: u64) {
-        if !self.people[client as usize].is_here() {
+        let may_send = matches!(self.act, Act::Running | Act::Settling);
+        if !may_send || !self.people[client as usize].is_here() {
             return;
         }
         let mut next = None;
@@ -166,7 +168,7 @@ impl Crowd {
             self.meter.error(Stage::Accepted, code);
             let pending = &mut self.people[client as usize].pending[index];
             pending.is_under_way = false;
-            if error.retry {
+            if error.retry && !self.plan.settings.scenario.gives_up {
                 // Twice as long each time, and not all at once.
                 let pause = pause << (pending.attempts - 1).min(5);
                 let again = at + pause + self.rng.below(pause);

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 pub use parse::{ScenarioError, read};
 
 /// The built-in scenarios by their names.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 5] = [
     ("idle", include_str!("../scenarios/idle.yaml")),
     ("chat", include_str!("../scenarios/chat.yaml")),
     ("big-room", include_str!("../scenarios/big-room.yaml")),
     ("reconnect-storm", include_str!("../scenarios/reconnect-storm.yaml")),
+    ("overload", include_str!("../scenarios/overload.yaml")),
 ];
 
 /// A day of some people, in short.
@@ -43,6 +44,9 @@ pub struct Scenario {
     pub think: Think,
     #[serde(default)]
     pub per_message: PerMessage,
+    /// What the server refuses for now is not tried again.
+    #[serde(default)]
+    pub gives_up: bool,
     pub phases: Vec<Phase>,
 }
 

@@ -1,6 +1,8 @@
 //! Single steps of a message's way, each by itself: `cargo bench --bench micro`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
 
+mod fanout;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -107,5 +109,5 @@ fn commit(database: &Database, writes: u64) -> Duration {
     began.elapsed()
 }
 
-criterion_group!(steps, decode, encode, group_commit);
+criterion_group!(steps, decode, encode, fanout::fan_out, group_commit);
 criterion_main!(steps);

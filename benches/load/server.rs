@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::load::{process, stored_messages};
+use super::{process, stored_messages};
 
 /// A release build of the server, as its own process.
 pub struct Server {
@@ -14,24 +14,30 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(folder: &Path) -> Self {
-        let data_dir = folder.join("data");
-        let mut child = aula(&data_dir)
+    /// On a data directory that may have something in it, with settings as environment variables: nobody is held to a
+    /// rate, and the rest is as it comes unless `settings` says otherwise.
+    pub fn start(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut child = aula(data_dir)
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("AULA_SESSION_REQUESTS_PER_SECOND", "1000000")
             .env("AULA_SESSION_REQUEST_BURST", "1000000")
             .env("AULA_LOG_LEVEL", "warn")
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").expect("the server's line").parse().unwrap();
-        Self { child, address, data_dir }
+        Self { child, address, data_dir: data_dir.to_owned() }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A new user with an access token.
@@ -59,7 +65,8 @@ impl Server {
     }
 }
 
-fn aula(data_dir: &Path) -> Command {
+/// The same build as a command on a data directory.
+pub fn aula(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aula"));
     command.arg("--data-dir").arg(data_dir);
     command
