@@ -16,6 +16,7 @@ use aula::server::backends::{Backends, Part};
 use aula::server::events::{Event, EventSink as _};
 use aula::server::gateway::{Connected, Gateway, encode};
 use aula::server::store::{ChannelBatch, Member, NewChannel};
+use aula::wire::frame::Welcome;
 use aula::wire::{Encoding, Frame};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
@@ -76,8 +77,9 @@ impl Room {
         let config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
         let names: Vec<Username> = (0..count).map(|n| Username::new(&format!("member-{n}")).unwrap()).collect();
         let channel = ChannelId::new_group();
-        let (gateway, mut members) = runtime.block_on(connect(config, channel, &names));
-        let sockets = members.iter_mut().map(|member| runtime.block_on(socket(member))).collect();
+        let (gateway, connected) = runtime.block_on(connect(config, channel, &names));
+        let open = |(member, welcome): (Connected, _)| (runtime.block_on(socket(&member, welcome)), member);
+        let (sockets, members) = connected.into_iter().map(open).unzip();
         let frame = encode(&Frame::Message(Arc::new(text(channel, 2, &names[0]))), Encoding::Json);
         let sender = names[0].clone();
         let mut room = Self { runtime, gateway, channel, head: 1, sender, members, sockets, frame, _folder: folder };
@@ -143,7 +145,11 @@ impl Room {
 }
 
 /// A gateway, and a session of each member of a group.
-async fn connect(config: Config, channel: ChannelId, names: &[Username]) -> (Arc<Gateway>, Vec<Connected>) {
+async fn connect(
+    config: Config,
+    channel: ChannelId,
+    names: &[Username],
+) -> (Arc<Gateway>, Vec<(Connected, Box<Welcome>)>) {
     let backends = Backends::open(&config, Part::Whole).await.unwrap();
     let auth = backends.auth(&config, false).unwrap();
     backends.store.append(Arc::new(creation(channel, names))).await.unwrap();
@@ -159,7 +165,7 @@ async fn connect(config: Config, channel: ChannelId, names: &[Username]) -> (Arc
 }
 
 /// Opens a session's way to a socket, as its connection does, and gives both ends.
-async fn socket(connected: &mut Connected) -> (Arc<TcpStream>, std::net::TcpStream) {
+async fn socket(connected: &Connected, welcome: Box<Welcome>) -> (Arc<TcpStream>, std::net::TcpStream) {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -168,10 +174,10 @@ async fn socket(connected: &mut Connected) -> (Arc<TcpStream>, std::net::TcpStre
     server.set_nodelay(true).unwrap();
     let server = Arc::new(TcpStream::from_std(server).unwrap());
     server.writable().await.unwrap();
-    let welcome = encode(&connected.take_welcome(), Encoding::Json);
+    let welcome = encode(&Frame::Welcome(welcome), Encoding::Json);
     let outbox = &connected.session.outbox;
     outbox.open(Arc::clone(&server), welcome);
-    assert!(outbox.flush(outbox.end()).unwrap());
+    assert!(outbox.flush(1).unwrap());
     (server, client)
 }
 
