@@ -76,6 +76,7 @@ pub(super) fn of(config: &Config) -> Vec<Limit> {
     let Config { server, session, channels, welcome, receipts, typing, search, auth, queue, store, .. } = config;
     let Config { cassandra, rabbitmq, .. } = config;
     vec![
+        count("server.threads", server.threads, 0, 1_024),
         count("server.max_connections", server.max_connections, 1, 1_000_000),
         count("server.max_unauthenticated", server.max_unauthenticated, 1, 1_000_000),
         time("server.auth_timeout", server.auth_timeout, 100 * MS, 5 * MINUTE),

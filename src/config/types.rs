@@ -51,6 +51,17 @@ impl Config {
             StoreBackend::Cassandra => Deployment::Distributed,
         }
     }
+
+    /// Threads of a server's runtime, at least one. The embedded store's writer is a thread of its own, and busy when the
+    /// others are: one thread more than cores would only take turns with it.
+    #[must_use]
+    pub fn server_threads(&self) -> usize {
+        match (self.server.threads, self.deployment()) {
+            (0, Deployment::Embedded) => (cores() - 1).max(1),
+            (0, Deployment::Distributed) => cores(),
+            (threads, _) => threads,
+        }
+    }
 }
 
 /// What is logged, and how; always to stderr.
@@ -100,6 +111,8 @@ impl From<LogLevel> for tracing::Level {
 pub struct Server {
     /// `address:port`, `[v6 address]:port` or `host:port`; a host name is resolved when the listener binds.
     pub listen: String,
+    /// Threads of the runtime; 0 = [`Config::server_threads`] finds a number.
+    pub threads: usize,
     /// Web origins that may open a socket: none = the same origin only; `"*"` alone = any.
     pub allowed_origins: Vec<String>,
     /// Open connections at once.
@@ -291,9 +304,13 @@ impl Queue {
         if self.shards > 0 {
             return self.shards;
         }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        u16::try_from(cores).unwrap_or(u16::MAX)
+        u16::try_from(cores()).unwrap_or(u16::MAX)
     }
+}
+
+/// The processor cores this process may use; 1 if that is unknown.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The queue backends of this build.

@@ -27,9 +27,9 @@ pub enum Admission {
 const COMPANY: Duration = Duration::from_millis(10);
 
 /// Transactions begin at least this far apart. A lonely write is written at once; where writes come one after the
-/// other, each pays with a millisecond or two for sharing an fsync, and all that has to be woken for it, with the next
-/// ones.
-const PACE: Duration = Duration::from_millis(3);
+/// other, each pays with two or three milliseconds for sharing an fsync, and all that has to be woken for it, with the
+/// next ones.
+const PACE: Duration = Duration::from_millis(5);
 
 type Observer = Box<dyn Fn() + Send>;
 
