@@ -27,7 +27,8 @@ pub struct Args {
 impl Args {
     pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let config = context.service_config(|overrides| overrides.listen = self.listen)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(config.server_threads()).enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(config.server_threads()).enable_all().build()?;
         let exit = runtime.block_on(async {
             let signals = signals::Terminate::listen()?;
             let listen = config.server.listen.clone();
