@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 const BURST: f64 = 3.0;
 /// Latencies are as before once a second's median is at most so many times that of the slowest second before the burst.
 const AS_BEFORE: f64 = 2.0;
+/// Whole seconds until then, at most.
+const RECOVERY: usize = 5;
+/// Of resident memory, in MiB: the window of recent sends, and as much again.
+const GROWTH: f64 = 64.0;
 /// The stages that must come back to what they were.
 const STAGES: [&str; 2] = ["persisted", "send_to_receive"];
 const MIB: f64 = 1024.0 * 1024.0;
@@ -96,8 +100,25 @@ impl Figures {
         }
     }
 
-    pub fn is_broken(&self) -> bool {
-        !self.violations.is_empty() || self.lost + self.duplicated + self.unexpected > 0
+    /// What must not be, in words.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.violations.clone();
+        if self.lost + self.duplicated + self.unexpected > 0 {
+            faults.push("messages are lost, duplicated or unexpected".to_owned());
+        }
+        let late = |stage: &&Stage| stage.slow_seconds.is_none_or(|seconds| seconds > RECOVERY);
+        faults.extend(self.stages.iter().filter(late).map(|stage| format!("{} does not recover in time", stage.name)));
+        if self.resident.peak > self.resident.before + GROWTH {
+            faults.push(format!("resident memory grows by more than {GROWTH} MiB"));
+        }
+        let counted = |counts: &BTreeMap<String, u64>| counts.get("overloaded").copied().unwrap_or_default();
+        // A client that was sent away doesn't hear of all.
+        if counted(&self.refused_at_clients) == 0
+            || counted(&self.refused_at_clients) > counted(&self.refused_in_metrics)
+        {
+            faults.push("what was refused is not what was counted".to_owned());
+        }
+        faults
     }
 
     pub fn table(&self) -> Table {

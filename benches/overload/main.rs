@@ -3,7 +3,7 @@
 //!
 //! `scripts/bench overload` runs it: `aula simulate-clients` with its scenario `overload` on a server whose queue is
 //! short. The clients send at their times whatever becomes of it (open loop), and give up what is refused. All that they
-//! see is checked, and a broken promise ends the benchmark with an error.
+//! see is checked; a broken promise, memory without a bound, a late recovery or a wrong count ends it with an error.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -50,9 +50,10 @@ fn main() -> ExitCode {
     } else {
         println!("{}", figures.table());
     }
-    if figures.is_broken() || !run.status.success() {
-        eprintln!("a promise was broken, or the run failed: {}", String::from_utf8_lossy(&run.stderr));
-        return ExitCode::FAILURE;
+    let faults = figures.faults();
+    faults.iter().for_each(|fault| eprintln!("{fault}"));
+    if !run.status.success() {
+        eprintln!("the run failed: {}", String::from_utf8_lossy(&run.stderr));
     }
-    ExitCode::SUCCESS
+    if faults.is_empty() && run.status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -15,6 +15,17 @@ fn the_defaults_are_valid() {
 }
 
 #[test]
+fn an_embedded_writer_has_a_core_to_itself() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut config = Config::default();
+    assert_eq!(config.server_threads(), cores.saturating_sub(1).max(1));
+    config.store.backend = crate::config::StoreBackend::Cassandra;
+    assert_eq!(config.server_threads(), cores);
+    config.server.threads = 7;
+    assert_eq!(config.server_threads(), 7);
+}
+
+#[test]
 fn every_bound_is_checked() {
     use super::super::schema::Schema;
     let nowhere = std::path::Path::new("/nonexistent/aula.yaml");

@@ -58,6 +58,12 @@ impl SearchIndex for Fts5Search {
         });
         written.await.map_err(|error| SearchError::Unavailable(error.to_string()))
     }
+
+    /// Each is a transaction's, and these begin some milliseconds apart: with few entries in each, the index couldn't
+    /// keep up with what is stored. They hold up the writer for about as long as that.
+    fn page(&self) -> usize {
+        500
+    }
 }
 
 /// The ranges with the channels' local keys, none overlapping another; without those of channels that aren't there.

@@ -21,9 +21,10 @@ const READS: usize = 8;
 /// for it. A lane that has more than a batch is behind, and gets no pause.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// Makes stored entries findable until `stop`.
+/// Makes stored entries findable until `stop`. The consumer gives `prefetch` tasks at once, at most.
 pub(super) async fn run(
     mut consumer: Box<dyn Consumer>,
+    prefetch: usize,
     stages: &Stages,
     stop: &CancellationToken,
 ) -> Result<(), Stopped> {
@@ -32,7 +33,7 @@ pub(super) async fn run(
             () = stop.cancelled() => return Ok(()),
             deliveries = consumer.next_batch(BATCH) => deliveries?,
         };
-        let is_behind = deliveries.len() == BATCH;
+        let is_behind = deliveries.len() >= BATCH.min(prefetch);
         let mut done: Vec<Tag> = Vec::with_capacity(deliveries.len());
         let mut ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>> = BTreeMap::new();
         for Delivery { tag, payload, .. } in deliveries {

@@ -70,7 +70,7 @@ pub async fn run(lane: Lane, stages: Stages, options: WorkerOptions, stop: Cance
                 tracing::info!(%lane, "consuming");
                 match lane.family {
                     Family::DbTasks => owner::run(consumer, &stages, &options, &stop).await,
-                    Family::IndexTasks => indexer::run(consumer, &stages, &stop).await,
+                    Family::IndexTasks => indexer::run(consumer, prefetch, &stages, &stop).await,
                     Family::SearchTasks => searcher::run(consumer, &stages, &stop).await,
                 }
             }
