@@ -26,13 +26,26 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
     let mut broken = None;
     while let Some(load) = search.next().filter(|_| runs.len() < MOST_RUNS && prober.interrupt.count() == 0) {
         let wanted = with(&prober.wanted, scale, load);
-        let Outcome { measured, .. } = prober.probe(&wanted)?;
+        let Outcome { measured, is_unjudged, notes, .. } = match prober.probe(&wanted) {
+            Ok(outcome) => outcome,
+            // More than can be tried is more than is borne: what was met before stands.
+            Err(error) if !runs.is_empty() && prober.interrupt.count() == 0 => {
+                let missed = vec![format!("{error:#}")];
+                prober.context.output.note(format_args!("{} {load}: {}", scale.name(), missed[0]));
+                search.tell(load, false);
+                runs.push(Step { load, met: false, missed });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        notes.iter().for_each(|note| prober.context.output.note(note));
         if measured.was_interrupted {
             break;
         }
         let judged = reporter.judge(&measured);
-        let missed: Vec<_> = judged.iter().filter(|judged| !judged.met).map(describe).collect();
-        let is_broken = measured.verdict.as_ref().is_some_and(|verdict| !verdict.violations.is_empty());
+        let mut missed: Vec<_> = judged.iter().filter(|judged| !judged.met).map(describe).collect();
+        missed.extend(is_unjudged.then(|| "what was to be checked could not be".to_owned()));
+        let is_broken = measured.verdict.as_ref().is_some_and(|verdict| verdict.broken > 0);
         let word = match (is_broken, missed.is_empty()) {
             (true, _) => "a promise was broken".to_owned(),
             (false, true) => "met".to_owned(),

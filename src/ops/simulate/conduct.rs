@@ -58,6 +58,8 @@ pub struct Outcome {
     pub measured: Measured,
     /// What all clients saw, if that was recorded.
     pub record: Option<Record>,
+    /// What was to be checked could not be, or not all of it: then no promise is known to be kept.
+    pub is_unjudged: bool,
     /// For people, about the run itself.
     pub notes: Vec<String>,
 }
@@ -125,10 +127,13 @@ impl Conductor<'_> {
         self.settle()?;
         let (server_after, own_after) = (self.run.watch.usage(), usage_of(&pids));
 
+        let mut is_unread = false;
         if self.run.job.record.is_some() && !self.was_interrupted_twice()? {
             self.step("checking", Order::Check)?;
             if self.wait(CHECK_LIMIT, |report| matches!(report, Report::Checked))? == End::TimedOut {
-                self.notes.push(format!("not all histories could be read within {CHECK_LIMIT:?}"));
+                is_unread = true;
+                self.notes
+                    .push(format!("not all could be read and searched for within {CHECK_LIMIT:?}: nothing is proved"));
             }
         }
         if self.run.leaves {
@@ -155,8 +160,12 @@ impl Conductor<'_> {
         let sum = Sum::of(parts)?;
         let is_recorded = run.job.record.is_some() && sum.overflowed.is_none();
         if let Some(events) = sum.overflowed {
-            notes.push(format!("the oracle does not judge: a part of the run has more than {events} events"));
+            notes.push(format!(
+                "the oracle does not judge: a part of the run has more than {events} events; check a smaller one, or \
+                 measure alone with --no-check"
+            ));
         }
+        let is_unjudged = is_unread || sum.overflowed.is_some();
         let record = is_recorded.then(|| Record::merge(sum.records));
         let verdict = record.as_ref().map(|record| judge(record, &sum.unfound));
         let measured = Measured {
@@ -174,7 +183,7 @@ impl Conductor<'_> {
             own,
             verdict,
         };
-        Ok(Outcome { measured, record, notes })
+        Ok(Outcome { measured, record, is_unjudged, notes })
     }
 
     /// Messages are sent, as planned; returns how long.

@@ -121,7 +121,9 @@ pub struct Server {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub counts: Counts,
-    /// The promise (`P1` … `P11`, `Wire`) and what was seen.
+    /// How often any promise was seen broken.
+    pub broken: u64,
+    /// Some of that, of each promise: which (`P1` … `P11`, `Wire`) and what was seen.
     pub violations: Vec<(String, String)>,
 }
 

@@ -109,7 +109,7 @@ struct Prober<'a> {
 impl Prober<'_> {
     /// One run, told.
     fn report(&self, reporter: &Reporter) -> anyhow::Result<Exit> {
-        let Outcome { measured, record, notes } = self.probe(&self.wanted)?;
+        let Outcome { measured, record, is_unjudged, notes } = self.probe(&self.wanted)?;
         for note in notes {
             self.context.output.note(&note);
         }
@@ -121,7 +121,9 @@ impl Prober<'_> {
             (Some(path), None) => bail!("there is nothing to write to {}: see above", path.display()),
             (None, _) => {}
         }
-        reporter.conclude(&measured, &self.context.output)
+        let exit = reporter.conclude(&measured, &self.context.output)?;
+        // Who asks for a proof must not take its absence for one.
+        Ok(if is_unjudged { Exit::Failed } else { exit })
     }
 
     /// One run.

@@ -31,6 +31,7 @@ pub(super) fn measured() -> Measured {
         own: Usage { cpu: Duration::from_millis(318), resident: 11_534_336 },
         verdict: Some(Verdict {
             counts: Counts { attempts: 40_000, acknowledged: 39_997, ok: 39_997, recovered: 3, ..Counts::default() },
+            broken: 0,
             violations: Vec::new(),
         }),
     };

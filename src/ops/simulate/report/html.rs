@@ -91,7 +91,7 @@ fn described(run: &Measured) -> Markup {
 fn marks(report: &Report<'_>) -> Vec<(&'static str, String)> {
     let mut marks = Vec::new();
     match &report.run.verdict {
-        Some(verdict) if verdict.violations.is_empty() => marks.push(("good", "promises kept".to_owned())),
+        Some(verdict) if verdict.broken == 0 => marks.push(("good", "promises kept".to_owned())),
         Some(_) => marks.push(("bad", "promises broken".to_owned())),
         None => marks.push(("doubtful", "promises not checked".to_owned())),
     }

@@ -59,7 +59,7 @@ impl<'a> Report<'a> {
 
     /// A broken promise weighs more than a crossed threshold.
     pub fn exit(&self) -> Exit {
-        let broken = self.run.verdict.as_ref().is_some_and(|verdict| !verdict.violations.is_empty());
+        let broken = self.run.verdict.as_ref().is_some_and(|verdict| verdict.broken > 0);
         if broken {
             Exit::Failed
         } else if self.judged.iter().any(|judged| !judged.met) {

@@ -184,7 +184,7 @@ mod tests {
         let reporter = options(&["--threshold", "reach>=1"]).unwrap().prepare().unwrap();
         let mut run = fake::measured();
         let violations = vec![("P1".to_owned(), "seq 7 is lost".to_owned())];
-        run.verdict = Some(Verdict { counts: Counts { lost: 1, ..Counts::default() }, violations });
+        run.verdict = Some(Verdict { counts: Counts { lost: 1, ..Counts::default() }, broken: 1, violations });
         let (exit, text) = conclude(&reporter, &run, output::Format::Table);
         assert_eq!(exit, Exit::Failed);
         assert!(text.contains("seq 7 is lost"), "{text}");

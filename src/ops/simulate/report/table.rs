@@ -174,12 +174,12 @@ fn own(run: &Measured) -> String {
 
 fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
     let count = |value: u64| Unit::Count.show(value as f64);
-    let Verdict { counts, violations } = verdict;
+    let Verdict { counts, broken, violations } = verdict;
     let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = *counts;
-    let state = match violations.len() {
+    let state = match *broken {
         0 => painter.paint("kept", GOOD),
         1 => painter.paint("BROKEN, 1 violation", BAD),
-        several => painter.paint(&format!("BROKEN, {} violations", count(several as u64)), BAD),
+        several => painter.paint(&format!("BROKEN, {} violations", count(several)), BAD),
     };
     let (attempts, acknowledged, ok) = (count(attempts), count(acknowledged), count(ok));
     let mut lines = vec![
@@ -195,8 +195,9 @@ fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
     for (promise, seen) in violations.iter().take(VIOLATIONS_SHOWN) {
         lines.push(format!("{} {}", painter.paint(&printable(promise), BAD), printable(seen)));
     }
-    if violations.len() > VIOLATIONS_SHOWN {
-        lines.push(format!("… and {} more, which --report names", count((violations.len() - VIOLATIONS_SHOWN) as u64)));
+    let shown = violations.len().min(VIOLATIONS_SHOWN) as u64;
+    if *broken > shown {
+        lines.push(format!("… and {} more; --report describes some of each promise", count(broken - shown)));
     }
     lines
 }

@@ -117,7 +117,8 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
     let Some(verdict) = verdict else {
         return html! { p { "They were not checked in this run." } };
     };
-    let Verdict { counts, violations } = verdict;
+    let Verdict { counts, broken, violations } = verdict;
+    let shown = violations.len().min(VIOLATIONS_SHOWN) as u64;
     let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = *counts;
     let counts = [
         ("attempts", attempts),
@@ -135,14 +136,14 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
                 tbody { tr { @for (_, number) in &counts { td.number { (count(*number)) } } } }
             }
         }
-        @if violations.is_empty() { p.good { "All promises were kept." } }
+        @if *broken == 0 { p.good { "All promises were kept." } }
         @else {
-            p.bad { (count(violations.len() as u64)) " violations:" }
+            p.bad { (count(*broken)) " violations:" }
             ul {
                 @for (promise, seen) in violations.iter().take(VIOLATIONS_SHOWN) { li { b { (promise) } " " (seen) } }
             }
-            @if violations.len() > VIOLATIONS_SHOWN {
-                p { "… and " (count((violations.len() - VIOLATIONS_SHOWN) as u64)) " more, which the JSON report names." }
+            @if *broken > shown {
+                p { "… and " (count(*broken - shown)) " more; the JSON report describes some of each promise." }
             }
         }
     }

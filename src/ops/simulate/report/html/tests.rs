@@ -21,6 +21,7 @@ fn texts_from_elsewhere_stay_texts() {
     run.scenario = "<script>alert(1)</script>".to_owned();
     run.settings.insert("<i>".to_owned(), "\"><svg onload=x>".to_owned());
     if let Some(verdict) = &mut run.verdict {
+        verdict.broken = 1;
         verdict.violations.push(("P1".to_owned(), "</style><b>lost</b>".to_owned()));
     }
     let page = written(&run, None);

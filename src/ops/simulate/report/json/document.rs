@@ -46,6 +46,8 @@ struct ServerUsage {
 struct Promises {
     #[serde(flatten)]
     counts: Counts,
+    #[serde(default)]
+    broken: u64,
     violations: Vec<Violation>,
 }
 
@@ -213,18 +215,18 @@ impl From<OneSecond> for Second {
 
 impl From<&Verdict> for Promises {
     fn from(verdict: &Verdict) -> Self {
-        let Verdict { counts, violations } = verdict;
+        let Verdict { counts, broken, violations } = verdict;
         let violations = violations
             .iter()
             .map(|(promise, seen)| Violation { promise: promise.clone(), seen: seen.clone() })
             .collect();
-        Self { counts: *counts, violations }
+        Self { counts: *counts, broken: *broken, violations }
     }
 }
 
 impl From<Promises> for Verdict {
     fn from(promises: Promises) -> Self {
         let violations = promises.violations.into_iter().map(|violation| (violation.promise, violation.seen)).collect();
-        Self { counts: promises.counts, violations }
+        Self { counts: promises.counts, broken: promises.broken, violations }
     }
 }

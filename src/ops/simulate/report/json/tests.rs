@@ -122,7 +122,7 @@ prop_compose! {
         violations in vec((".{0,5}", ".{0,20}"), 0..3),
     ) -> Verdict {
         let counts = Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered };
-        Verdict { counts, violations }
+        Verdict { counts, broken: violations.len() as u64, violations }
     }
 }
 

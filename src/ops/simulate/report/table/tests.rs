@@ -39,11 +39,12 @@ fn broken_promises_are_named_but_not_all() {
     let mut run = fake::measured();
     let verdict = run.verdict.as_mut().unwrap();
     verdict.counts.lost = 23;
+    verdict.broken = 5_000;
     verdict.violations = (0..23).map(|seq| ("P1".to_owned(), format!("seq {seq} is lost\u{1b}[2J"))).collect();
     let text = shown(&run, &[], None);
-    assert!(text.contains("promises   BROKEN, 23 violations: 40,000 sends,"), "{text}");
+    assert!(text.contains("promises   BROKEN, 5,000 violations: 40,000 sends,"), "{text}");
     assert!(
-        text.contains("           P1 seq 19 is lost\\u{1b}[2J\n           … and 3 more, which --report names\n"),
+        text.contains("           P1 seq 19 is lost\\u{1b}[2J\n           … and 4,980 more; --report describes some of each promise\n"),
         "{text}"
     );
 }
