@@ -346,7 +346,12 @@ impl Client {
     }
 
     /// As `wait_for`, from a mark on.
-    pub async fn wait_for_after(&self, mark: usize, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+    pub async fn wait_for_after(&self, mark: usize, wanted: impl FnMut(&Value) -> bool) -> Value {
+        self.wait_within(LIMIT, mark, wanted).await
+    }
+
+    /// As `wait_for_after`; panics after `limit`.
+    pub async fn wait_within(&self, limit: Duration, mark: usize, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let mut cursor = mark;
         let search = async {
             while let Some(frames) = self.next_frames(&mut cursor).await {
@@ -356,12 +361,12 @@ impl Client {
             }
             None
         };
-        match tokio::time::timeout(LIMIT, search).await {
+        match tokio::time::timeout(limit, search).await {
             Ok(Some(found)) => found,
             Ok(None) => {
                 panic!("{} was closed while waiting: {:?}\n{}", self.username, self.close_reason(), self.tail())
             }
-            Err(_) => panic!("{} waited {LIMIT:?} in vain\n{}", self.username, self.tail()),
+            Err(_) => panic!("{} waited {limit:?} in vain\n{}", self.username, self.tail()),
         }
     }
 

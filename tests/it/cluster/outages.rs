@@ -90,7 +90,7 @@ impl Outage {
                 retry = true;
                 if reply["status"] == "accepted" {
                     self.ann
-                        .wait_for_after(mark.saturating_sub(1), |frame| {
+                        .wait_within(SOON, mark.saturating_sub(1), |frame| {
                             is_status(frame, "persisted") && frame["client_id"] == *id
                         })
                         .await;
