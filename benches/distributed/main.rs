@@ -82,11 +82,7 @@ async fn measure(site: Arc<Site>) {
     let takeovers = takeovers(&site, &clients, &mut workers).await;
     drop((gateways, workers));
 
-    let median = |pick: fn(&(f64, f64, f64)) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(pick).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let median = |pick: fn(&(f64, f64, f64)) -> f64| load::median(rounds.iter().map(pick).collect());
     let millis = |latency: &Histogram<u64>, quantile: f64| latency.value_at_quantile(quantile) as f64 / 1000.0;
     let quantiles = |latency: &Histogram<u64>| {
         let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|quantile| millis(latency, quantile));

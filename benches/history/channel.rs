@@ -37,10 +37,7 @@ pub async fn fill(data_dir: &Path, size: u64) -> ChannelId {
             Arc::new(Message { channel, seq, id, sender, client_id, kind: Kind::Text, body, at })
         };
         let entries = (head + 1..=last).map(entry).collect();
-        store
-            .append(Arc::new(ChannelBatch { create: None, entries, members: Vec::new(), ..empty(channel) }))
-            .await
-            .unwrap();
+        store.append(Arc::new(ChannelBatch { entries, ..empty(channel) })).await.unwrap();
         head = last;
     }
     eprintln!("{size} messages stored in {:.1} s", began.elapsed().as_secs_f64());

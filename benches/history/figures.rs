@@ -1,6 +1,7 @@
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
+use crate::load::median;
 use crate::site::{Place, Sample};
 
 /// A channel's samples, one a round.
@@ -81,9 +82,4 @@ pub fn json(all: &[Figures]) -> Value {
         })
     });
     Value::Array(rows.collect())
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
 }

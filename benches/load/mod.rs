@@ -21,6 +21,12 @@ pub const CLIENTS: usize = 50;
 pub const WINDOW: usize = 64;
 pub const BODY_BYTES: usize = 100;
 
+/// 0 of nothing.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
+}
+
 pub fn names() -> Vec<String> {
     (0..CLIENTS).map(|n| format!("bench-{n:03}")).collect()
 }

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
+use crate::load::median;
+
 /// A second counts as one of the burst if so many times the usual rate was sent.
 const BURST: f64 = 3.0;
 /// Latencies are as before once a second's median is at most so many times that of the slowest second before the burst.
@@ -245,9 +247,4 @@ fn slope(numbers: &[f64]) -> f64 {
     let spread: f64 = (0..numbers.len()).map(|at| (at as f64 - middle).powi(2)).sum();
     let rise: f64 = numbers.iter().enumerate().map(|(at, number)| (at as f64 - middle) * (number - mean)).sum();
     if spread > 0.0 { rise / spread } else { 0.0 }
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! What a client says to each server, and what it makes of the answers: of a frame, or of each of its [`parts`]. It looks for as little as it needs: the load's
-//! cost is on the same processors.
+//! What a client says to each server, and what it makes of the answers: of a frame, or of each of its [`parts`]. It
+//! looks for as little as it needs: the load's cost is on the same processors.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
-//! The same work on aula, on socket.io, on Centrifugo or its library, and on a bare server that does no more than one system call a delivery: the
-//! server's CPU time for a unit of work, as a ratio to the bare server's; memory and latencies beside it.
+//! The same work on aula, on socket.io, on Centrifugo or its library, and on a bare server that does no more than one
+//! system call a delivery: the server's CPU time for a unit of work, as a ratio to the bare server's; memory and
+//! latencies beside it.
 //!
 //! `scripts/bench` runs it. Each server is a process of its own on this machine; the clients of all of them are the same
 //! event loop, in this process. Short rounds alternate between the servers, so that a machine whose speed drifts slows

@@ -61,11 +61,7 @@ pub async fn measure() -> Durable {
     let stored = server.stored_messages();
     assert!(stored >= persisted_in_all + latency.len(), "{stored} stored, {persisted_in_all} said to be persisted");
 
-    let median = |pick: fn(&(f64, f64, f64)) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(pick).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let median = |pick: fn(&(f64, f64, f64)) -> f64| load::median(rounds.iter().map(pick).collect());
     Durable {
         persisted_per_second: median(|round| round.0),
         persisted_cpu_us: median(|round| round.2),

@@ -23,44 +23,31 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
     }
     let mut search = Search::new(start(&prober.wanted, scale));
     let mut runs = Vec::new();
-    let mut broken = None;
     while let Some(load) = search.next().filter(|_| runs.len() < MOST_RUNS && prober.interrupt.count() == 0) {
         let wanted = with(&prober.wanted, scale, load);
-        let Outcome { measured, is_unjudged, notes, .. } = match prober.probe(&wanted) {
-            Ok(outcome) => outcome,
+        let missed = match prober.probe(&wanted) {
             // More than can be tried is more than is borne: what was met before stands.
-            Err(error) if !runs.is_empty() && prober.interrupt.count() == 0 => {
-                let missed = vec![format!("{error:#}")];
-                prober.context.output.note(format_args!("{} {load}: {}", scale.name(), missed[0]));
-                search.tell(load, false);
-                runs.push(Step { load, met: false, missed });
-                continue;
-            }
+            Err(error) if !runs.is_empty() && prober.interrupt.count() == 0 => vec![format!("{error:#}")],
             Err(error) => return Err(error),
+            Ok(Outcome { measured, is_unjudged, notes, .. }) => {
+                notes.iter().for_each(|note| prober.context.output.note(note));
+                if measured.was_interrupted {
+                    break;
+                }
+                if measured.verdict.as_ref().is_some_and(|verdict| verdict.broken > 0) {
+                    prober.context.output.note(format_args!("{} {load}: a promise was broken", scale.name()));
+                    return reporter.conclude(&measured, &prober.context.output);
+                }
+                let judged = reporter.judge(&measured);
+                let missed = judged.iter().filter(|judged| !judged.met).map(describe);
+                missed.chain(is_unjudged.then(|| "what was to be checked could not be".to_owned())).collect()
+            }
         };
-        notes.iter().for_each(|note| prober.context.output.note(note));
-        if measured.was_interrupted {
-            break;
-        }
-        let judged = reporter.judge(&measured);
-        let mut missed: Vec<_> = judged.iter().filter(|judged| !judged.met).map(describe).collect();
-        missed.extend(is_unjudged.then(|| "what was to be checked could not be".to_owned()));
-        let is_broken = measured.verdict.as_ref().is_some_and(|verdict| verdict.broken > 0);
-        let word = match (is_broken, missed.is_empty()) {
-            (true, _) => "a promise was broken".to_owned(),
-            (false, true) => "met".to_owned(),
-            (false, false) => missed.join("; "),
-        };
+        let met = missed.is_empty();
+        let word = if met { "met".to_owned() } else { missed.join("; ") };
         prober.context.output.note(format_args!("{} {load}: {word}", scale.name()));
-        search.tell(load, missed.is_empty() && !is_broken);
-        runs.push(Step { load, met: missed.is_empty() && !is_broken, missed });
-        if is_broken {
-            broken = Some(measured);
-            break;
-        }
-    }
-    if let Some(measured) = broken {
-        return reporter.conclude(&measured, &prober.context.output);
+        search.tell(load, met);
+        runs.push(Step { load, met, missed });
     }
     let found = Found { scale: scale.name(), largest: search.largest(), runs };
     prober.context.output.value(&found, || match found.largest {

@@ -99,6 +99,16 @@ pub struct IndexRange {
     pub last: Seq,
 }
 
+impl IndexRange {
+    /// Puts `next` behind the others; where it goes on with the last of them, that one becomes longer.
+    pub fn append(ranges: &mut Vec<Self>, next: Self) {
+        match ranges.last_mut() {
+            Some(last) if last.channel == next.channel && last.last + 1 == next.first => last.last = next.last,
+            _ => ranges.push(next),
+        }
+    }
+}
+
 /// Find messages for somebody, and tell the gateway that asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchTask {

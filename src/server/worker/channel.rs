@@ -227,7 +227,7 @@ impl Channel {
                 if seq <= self.stored_seq {
                     effects.events.push(Event::Persisted { channel, seq, sender: send.sender, client_id });
                     if redelivered {
-                        index_again(&mut effects.to_index, channel, seq);
+                        IndexRange::append(&mut effects.to_index, IndexRange { channel, first: seq, last: seq });
                     }
                 }
                 return false;
@@ -351,13 +351,5 @@ fn identity(task: &Task) -> Option<(&Username, Uuid)> {
         Task::Change(change) => Some((&change.by, change.id)),
         Task::Create(create) => create.members.first().map(|creator| (creator, create.id)),
         Task::Receipts(_) | Task::Index(_) | Task::Search(_) => None,
-    }
-}
-
-/// One task for entries that follow each other.
-fn index_again(tasks: &mut Vec<IndexRange>, channel: ChannelId, seq: Seq) {
-    match tasks.last_mut() {
-        Some(last) if last.channel == channel && last.last + 1 == seq => last.last = seq,
-        _ => tasks.push(IndexRange { channel, first: seq, last: seq }),
     }
 }

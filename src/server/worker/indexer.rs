@@ -35,12 +35,13 @@ pub(super) async fn run(
         };
         let is_behind = deliveries.len() >= BATCH.min(prefetch);
         let mut done: Vec<Tag> = Vec::with_capacity(deliveries.len());
-        let mut ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>> = BTreeMap::new();
+        let mut ranges: BTreeMap<ChannelId, Vec<IndexRange>> = BTreeMap::new();
         for Delivery { tag, payload, .. } in deliveries {
             let problem = match Task::decode(&payload) {
                 Ok(Task::Index(IndexTask { ranges: asked })) if asked.iter().all(can_be) => {
                     for range in asked {
-                        extend(ranges.entry(range.channel).or_default(), (range.first, range.last));
+                        // Tasks of a channel follow each other: most continue the range before.
+                        IndexRange::append(ranges.entry(range.channel).or_default(), range);
                     }
                     done.push(tag);
                     continue;
@@ -68,29 +69,19 @@ fn can_be(IndexRange { first, last, .. }: &IndexRange) -> bool {
     *first > 0 && (*first..first.saturating_add(MAX_RANGE)).contains(last)
 }
 
-/// Tasks of a channel follow each other: most continue the range before.
-fn extend(ranges: &mut Vec<(Seq, Seq)>, (first, last): (Seq, Seq)) {
-    match ranges.last_mut() {
-        Some(range) if range.1 + 1 == first => range.1 = last,
-        _ => ranges.push((first, last)),
-    }
-}
-
 /// Indexes what is stored of the ranges, in pages that may span channels.
-async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<(Seq, Seq)>>) {
+async fn index(stages: &Stages, ranges: BTreeMap<ChannelId, Vec<IndexRange>>) {
     let full = stages.index.page().max(1);
     let (mut page, mut entries) = (Vec::new(), 0);
-    for (channel, ranges) in ranges {
-        for (mut first, last) in ranges {
-            while first <= last {
-                let end = last.min(first.saturating_add((full - entries) as Seq - 1));
-                page.push(IndexRange { channel, first, last: end });
-                entries += (end - first + 1) as usize;
-                first = end + 1;
-                if entries >= full {
-                    index_page(stages, std::mem::take(&mut page)).await;
-                    entries = 0;
-                }
+    for IndexRange { channel, mut first, last } in ranges.into_values().flatten() {
+        while first <= last {
+            let end = last.min(first.saturating_add((full - entries) as Seq - 1));
+            page.push(IndexRange { channel, first, last: end });
+            entries += (end - first + 1) as usize;
+            first = end + 1;
+            if entries >= full {
+                index_page(stages, std::mem::take(&mut page)).await;
+                entries = 0;
             }
         }
     }

@@ -28,10 +28,7 @@ impl Settling {
 
     pub(super) fn add(&mut self, ranges: Vec<IndexRange>, tags: Vec<Tag>) {
         for range in ranges {
-            match self.ranges.last_mut() {
-                Some(last) if last.channel == range.channel && last.last + 1 == range.first => last.last = range.last,
-                _ => self.ranges.push(range),
-            }
+            IndexRange::append(&mut self.ranges, range);
         }
         self.tags.extend(tags);
         let now = Instant::now();
