@@ -1,6 +1,7 @@
 //! Every error code, on the socket.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aula::wire::ErrorCode;
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ async fn rate_limited(client: &Client) -> &'static str {
 /// The log can't be read for a while.
 async fn unavailable(people: &People, client: &Client, channel: &str) -> &'static str {
     let database = rusqlite::Connection::open(people.server.data_dir().join("aula.db")).unwrap();
-    database.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    database.busy_timeout(Duration::from_secs(5)).unwrap();
     database.execute_batch("PRAGMA legacy_alter_table = ON; ALTER TABLE messages RENAME TO away").unwrap();
     let error = refused(client.request(in_channel("history", channel)).await, "unavailable");
     assert!(error["retry"] == true && error["retry_after_ms"].is_u64(), "{error}");
@@ -78,7 +79,7 @@ async fn unavailable(people: &People, client: &Client, channel: &str) -> &'stati
     "unavailable"
 }
 
-/// What the process before left to be indexed counts too: there must be room beside it.
+/// An index task that the process before left counts too: there must be room beside it.
 const MAX_DEPTH: usize = 60;
 
 /// More tasks than may wait, because nobody works on them.
@@ -91,7 +92,13 @@ async fn overloaded(people: &mut People, encoding: Encoding, channel: &str) -> &
         .env("AULA_QUEUE_MAX_DEPTH", MAX_DEPTH)
         .env("AULA_QUEUE_PREFETCH", 1);
     *people.server.builder_mut() = builder;
-    tokio::task::block_in_place(|| people.server.restart());
+    tokio::task::block_in_place(|| {
+        // A kill would leave what was done in the last moment to be done again, in the room of the sends below.
+        people.server.sigterm();
+        let status = people.server.wait(Duration::from_secs(10));
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
+        people.server.restart();
+    });
     let ada = people.one("ada", encoding).await;
     let mut accepted = 0;
     for _ in 0..MAX_DEPTH + 5 {
