@@ -1,5 +1,6 @@
 //! Stages 2 and 6: what clients ask for, and what they are told.
 
+mod answers;
 mod connect;
 mod encoded;
 mod fanout;
@@ -33,6 +34,7 @@ use super::store::Store;
 use crate::config::Config;
 use crate::wire::Frame;
 
+use answers::Answers;
 pub use connect::Connected;
 pub use encoded::encode;
 pub use fanout::count_refusal;
@@ -63,6 +65,7 @@ pub struct Gateway {
     sessions: Sessions,
     rooms: Rooms,
     joining: Joining,
+    answers: Answers,
     /// Asks for a [`repair`](Gateway::repair_when_asked).
     repairs: Notify,
     /// How often events may have been missed.
@@ -89,6 +92,7 @@ impl Gateway {
             telling: Arc::new(Semaphore::new(MAX_TELLING)),
             sessions: Sessions::default(),
             joining: Joining::default(),
+            answers: Answers::default(),
             repairs: Notify::new(),
             misses: AtomicU64::new(0),
             fetches: Semaphore::new(fill::CONCURRENCY),
@@ -124,6 +128,11 @@ impl Gateway {
 
     pub fn receipts(&self) -> &Arc<Receipts> {
         &self.receipts
+    }
+
+    /// Writes the answers that nothing takes along, until it is dropped.
+    pub async fn write_answers(self: Arc<Self>) {
+        self.answers.write_when_due().await;
     }
 
     /// Authenticated connections now.

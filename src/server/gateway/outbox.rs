@@ -30,8 +30,8 @@ pub const SLOW_CONSUMER: Closing = Closing::new(1013, "slow consumer: reconnect 
 
 /// The way of frames to one socket.
 ///
-/// While nothing waits, a frame is written right away by whoever has it: no buffer, no task to be woken. What the
-/// socket doesn't take waits here, bounded by number and by bytes, and the connection's task writes it when it can.
+/// While the socket takes them, a frame is written right away by whoever has it, with those that were held for it: no
+/// buffer, no task to be woken. What the socket doesn't take waits here, bounded by number and by bytes, and the connection's task writes it when it can.
 /// Empty, an outbox holds no heap memory.
 pub struct Outbox {
     state: Mutex<State>,
@@ -49,6 +49,8 @@ struct State {
     bytes: usize,
     /// A part of the first frame is written: it must be written to its end before anything else is.
     is_begun: bool,
+    /// The socket took no more: the connection's task waits until it does.
+    is_blocked: bool,
     /// Frames that have left, ever.
     written: u64,
     page: Page,
@@ -102,11 +104,14 @@ impl Outbox {
         let mut state = self.state.lock();
         let mut begun = 0;
         let mut rest = frames;
-        if state.frames.is_empty()
-            && state.closing.is_none()
-            && let Some(socket) = &state.socket
-        {
+        if frames.len() == 1 && state.is_writable() && !state.frames.is_empty() {
+            self.put(&mut state, frames, 0);
+            self.write(state);
+            return;
+        }
+        if state.is_writable() && matches!(state.flush(u64::MAX), Ok(true)) {
             while !rest.is_empty() && begun == 0 {
+                let Some(socket) = &state.socket else { break };
                 // An error is the connection's task's to see.
                 let Ok((left, written)) = write_now(socket, rest) else { break };
                 (rest, begun) = (left, written);
@@ -115,17 +120,42 @@ impl Outbox {
             if rest.is_empty() {
                 return;
             }
+            state.is_blocked = true;
         }
-        self.put(state, rest, begun);
+        self.put(&mut state, rest, begun);
+        drop(state);
+        self.changed.notify_one();
     }
 
-    /// Puts a frame at the end of those that wait, for the connection's task to write.
-    pub fn push_soon(&self, frame: &Bytes) {
-        self.put(self.state.lock(), std::slice::from_ref(frame), 0);
+    /// Puts a frame where the next one takes it along, or else [`Outbox::write_held`]. Whether it is the first that
+    /// waits.
+    pub fn hold(&self, frame: &Bytes) -> bool {
+        let mut state = self.state.lock();
+        let is_first = state.frames.is_empty() && state.closing.is_none();
+        self.put(&mut state, std::slice::from_ref(frame), 0);
+        // What waits by choice must leave room for what doesn't.
+        if state.frames.len() >= MAX_VECTORED.min(self.max_frames / 2) || state.bytes >= self.max_bytes / 2 {
+            self.write(state);
+        }
+        is_first
     }
 
-    /// Of the first frame, `begun` bytes are written.
-    fn put(&self, mut state: MutexGuard<'_, State>, frames: &[Bytes], mut begun: usize) {
+    /// Writes what was held.
+    pub fn write_held(&self) {
+        self.write(self.state.lock());
+    }
+
+    /// Writes what waits, unless that is the connection's task's to do; which is told of what is left.
+    fn write(&self, mut state: MutexGuard<'_, State>) {
+        // An error is the connection's task's to see.
+        if state.is_writable() && !matches!(state.flush(u64::MAX), Ok(true)) {
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Puts frames at the end of those that wait. Of the first, `begun` bytes are written.
+    fn put(&self, state: &mut State, frames: &[Bytes], mut begun: usize) {
         if state.closing.is_some() {
             return;
         }
@@ -134,7 +164,8 @@ impl Outbox {
             if state.frames.len() >= self.max_frames + frames || state.bytes >= self.max_bytes + bytes {
                 metrics::counter!("aula_slow_consumers_total").increment(1);
                 state.give_up(SLOW_CONSUMER);
-                break;
+                self.changed.notify_one();
+                return;
             }
             let mut frame = frame.clone();
             state.is_begun |= begun > 0;
@@ -147,8 +178,6 @@ impl Outbox {
             }
             state.frames.push_back(frame);
         }
-        drop(state);
-        self.changed.notify_one();
     }
 
     /// Puts what the connection has asked for behind the frames that wait, however much it is. The caller must see it
@@ -258,6 +287,11 @@ fn write_now<'a>(socket: &TcpStream, frames: &'a [Bytes]) -> io::Result<(&'a [By
 }
 
 impl State {
+    /// Whether who has a frame writes it.
+    fn is_writable(&self) -> bool {
+        self.socket.is_some() && self.closing.is_none() && !self.is_blocked
+    }
+
     /// See [`Outbox::flush`].
     fn flush(&mut self, end: u64) -> io::Result<bool> {
         let Some(socket) = self.socket.clone() else { return Ok(self.frames.is_empty()) };
@@ -271,11 +305,15 @@ impl State {
             match socket.try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_blocked = true;
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             }
         }
         if self.frames.is_empty() {
+            self.is_blocked = false;
             // Most connections never wait again.
             self.frames = VecDeque::new();
         }

@@ -87,15 +87,9 @@ impl Session {
         self.outbox.push(&encode(frame, self.encoding));
     }
 
-    /// The answer to a request. While the session waits for others, which will be there in a moment, its task writes
-    /// them together.
-    pub fn answer(&self, frame: &Frame) {
-        let frame = encode(frame, self.encoding);
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
-            self.outbox.push_soon(&frame);
-        } else {
-            self.outbox.push(&frame);
-        }
+    /// Puts a frame where the next one takes it along. Whether it is the first that waits.
+    pub(super) fn hold(&self, frame: &Frame) -> bool {
+        self.outbox.hold(&encode(frame, self.encoding))
     }
 
     pub fn push_shared(&self, frame: &Encoded) {

@@ -105,6 +105,7 @@ impl Server {
         let mut background = std::mem::take(&mut backends.background);
         background.spawn(events.run(Arc::clone(&sink)));
         background.spawn(metrics::upkeep(recorder.clone()));
+        background.spawn(Arc::clone(&gateway).write_answers());
         background.spawn(Arc::clone(&gateway).repair_when_asked());
         background.spawn(follow_revocations(Arc::clone(&gateway)));
         background.spawn(prune(auth.clone()));

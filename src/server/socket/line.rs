@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
@@ -45,12 +46,18 @@ impl Line {
         each: impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
         BUFFER.with_borrow_mut(|buffer| {
-            let count = match self.socket.try_read(buffer) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error.into()),
-            };
+            let mut count = 0;
+            let read = self.socket.try_io(Interest::READABLE, || {
+                count = rustix::io::read(&self.socket, &mut buffer[..])?;
+                // It has no more (epoll(7)): the runtime need not have us ask again.
+                if (1..buffer.len()).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match read {
+                Ok(()) if count == 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
+                Err(_nothing) if count == 0 => return Ok(false),
+                _ => {}
+            }
             self.reader.read(&mut buffer[..count], each)?;
             Ok(true)
         })

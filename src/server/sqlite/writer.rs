@@ -50,7 +50,7 @@ impl Writer {
         // FULL: the log is synced at each commit, before anybody is told (promise P1).
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        connection.pragma_update(None, "cache_size", -4096)?;
+        connection.pragma_update(None, "cache_size", -16384)?;
         let checkpoints = Checkpoints::start(path)?;
 
         let (jobs, waiting) = channel();

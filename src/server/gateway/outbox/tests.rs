@@ -33,6 +33,7 @@ async fn a_large_reply_takes_no_place_from_what_comes_behind_it() {
     let large = Bytes::from(vec![b'x'; 200]);
     let welcomed = Outbox::new(100, 40);
     welcomed.open(sockets().await.0, large.clone());
+    welcomed.state.lock().is_blocked = true;
     let replied = Outbox::new(100, 40);
     replied.push(&large);
     for outbox in [welcomed, replied] {
@@ -72,6 +73,48 @@ async fn the_first_frame_overtakes_those_that_wait_and_then_nothing_does() {
 }
 
 #[tokio::test]
+async fn what_is_held_goes_with_the_next_frame_or_when_asked() {
+    let (ours, mut theirs) = sockets().await;
+    let outbox = Outbox::new(10, 1000);
+    outbox.open(ours, frame("one "));
+    assert!(outbox.drain().unwrap().rest.is_none());
+    assert!(outbox.hold(&frame("two ")));
+    assert!(!outbox.hold(&frame("three ")));
+    assert_eq!(outbox.state.lock().written, 1);
+    outbox.push(&frame("four "));
+    assert_eq!(outbox.state.lock().written, 4);
+    assert!(outbox.hold(&frame("five ")));
+    outbox.push_all(&[frame("six "), frame("seven ")]);
+    assert!(outbox.hold(&frame("eight")));
+    assert_eq!(outbox.state.lock().written, 7);
+    outbox.write_held();
+    assert!(outbox.is_empty());
+    let mut seen = [0; 39];
+    theirs.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"one two three four five six seven eight");
+}
+
+#[tokio::test]
+async fn what_is_held_makes_nobody_slow() {
+    for outbox in [Outbox::new(4, 1000), Outbox::new(100, 40)] {
+        let (ours, mut theirs) = sockets().await;
+        outbox.open(ours, frame("ten bytes."));
+        for _ in 0..100 {
+            outbox.hold(&frame("ten bytes."));
+        }
+        assert!(!outbox.is_overrun());
+        outbox.write_held();
+        theirs.read_exact(&mut [0; 1010]).await.unwrap();
+        // Who has not said its first words yet has a bound all the same.
+        let silent = Outbox::new(4, 1000);
+        for _ in 0..100 {
+            silent.hold(&frame("ten bytes."));
+        }
+        assert!(silent.is_overrun());
+    }
+}
+
+#[tokio::test]
 async fn a_close_does_not_come_within_a_frame() {
     let (ours, mut theirs) = sockets().await;
     let outbox = Outbox::new(3, 100 << 20);
@@ -99,7 +142,10 @@ proptest! {
     /// Whoever pushes and whoever flushes: each byte once, in order, though the reader is slow.
     #[test]
     fn each_byte_arrives_once_and_in_order(
-        pushes in prop::collection::vec(prop::collection::vec(1..20_000_usize, 1..70), 1..30),
+        pushes in prop::collection::vec(
+            prop_oneof![prop::collection::vec(1..20_000_usize, 1), prop::collection::vec(1..20_000_usize, 1..70)],
+            1..30,
+        ),
         pieces in prop::collection::vec(1..200_000_usize, 1..40),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -124,11 +170,19 @@ proptest! {
             for (number, lengths) in pushes.iter().enumerate() {
                 let frames: Vec<Bytes> = lengths.iter().map(|length| Bytes::from(vec![number as u8; *length])).collect();
                 frames.iter().for_each(|frame| sent.extend_from_slice(frame));
-                outbox.push_all(&frames);
+                match &frames[..] {
+                    [frame] => {
+                        outbox.hold(frame);
+                        // The next push takes it along.
+                        continue;
+                    }
+                    _ => outbox.push_all(&frames),
+                }
                 let mut piece = vec![0; *pieces.next().unwrap()];
                 let read = theirs.read(&mut piece).await.unwrap();
                 seen.extend_from_slice(&piece[..read]);
             }
+            outbox.write_held();
             let mut piece = vec![0; 1 << 20];
             while seen.len() < sent.len() {
                 let read = theirs.read(&mut piece).await.unwrap();

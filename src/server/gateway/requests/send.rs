@@ -44,7 +44,7 @@ impl Gateway {
                 Ok(()) => {
                     metrics::histogram!("aula_status_seconds", "status" => "accepted").record(began.elapsed());
                     let accepted = Reply { reference, status: Some("accepted"), ..Reply::default() };
-                    session.answer(&Frame::Ok(accepted));
+                    gateway.answers.put(&session, &Frame::Ok(accepted));
                 }
                 Err(error) => gateway.refuse(&session, Refusal::from(error).into_error(reference)),
             }
