@@ -1,5 +1,8 @@
 //! `aula simulate-clients` from its start to its end: against servers of its own, and against one that is killed.
 
+mod interrupted;
+mod unproved;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::ExitStatus;

@@ -57,6 +57,7 @@ use watch::Watch;
 
 use super::exit::Advise as _;
 use super::{Context, Exit};
+use crate::message::Username;
 
 /// Deliveries up to which the oracle looks without being asked.
 const CHECKED_DELIVERIES: f64 = 2e6;
@@ -145,12 +146,23 @@ impl Prober<'_> {
             return self.conduct(wanted, settings, accounts, target, None, &folder);
         }
         let names = people::names(&settings.run, wanted.scenario.clients)?;
-        let accounts = people::make_beside(self.context, &names, ttl(wanted))?;
-        let outcome = self.conduct(wanted, settings, accounts, target, None, &folder);
-        if wanted.clean_up {
-            people::disable(self.context, &names)?;
+        self.context.output.note(format_args!("making {} accounts, named {}-…", names.len(), settings.run));
+        let people::Made { accounts, fault } = people::make_beside(self.context, &names, ttl(wanted), &self.interrupt)?;
+        let made: Vec<Username> = accounts.iter().map_while(|account| Username::new(&account.name).ok()).collect();
+        let outcome = match fault {
+            None => self.conduct(wanted, settings, accounts, target, None, &folder),
+            Some(fault) => Err(fault),
+        };
+        if !wanted.clean_up {
+            return outcome;
         }
-        outcome
+        match (people::disable(self.context, &made), outcome) {
+            (Ok(()), outcome) => outcome,
+            (Err(also), Ok(_)) => Err(also.context("the run's accounts could not be disabled")),
+            (Err(also), Err(error)) => {
+                Err(error.context(format!("the run's accounts could not be disabled ({also:#})")))
+            }
+        }
     }
 
     /// With everybody's accounts in its data directory.
@@ -169,11 +181,11 @@ impl Prober<'_> {
         config.data_dir = folder.path().join("data");
         config.auth.keys_file = std::path::PathBuf::new();
         let names = people::names(&settings.run, wanted.scenario.clients)?;
-        let accounts = people::make(&config, &names, ttl(wanted))?;
+        let accounts = people::make(&config, &names, ttl(wanted), &self.interrupt)?.all()?;
         // Only to know how large channels will be; who is in them is the same later.
         let largest_channel = Plan::new(settings.clone(), accounts.clone()).largest_channel();
         let needs = Needs { clients: wanted.scenario.clients, largest_channel };
-        Ok((Embedded::start(self.context, &config.data_dir, needs)?, accounts))
+        Ok((Embedded::start(self.context, &config.data_dir, needs, &self.interrupt)?, accounts))
     }
 
     fn conduct(

@@ -1,7 +1,7 @@
 //! Reading back, and searching.
 
 use super::person::What;
-use super::{Ask, Crowd, Timer};
+use super::{Ask, Crowd, Timer, Written};
 use crate::ops::simulate::engine::{ClientNo, Net};
 use crate::ops::simulate::measured::Stage;
 use crate::oracle::frame::{Message, SearchResults, Sent};
@@ -27,7 +27,7 @@ impl Crowd {
             return;
         }
         let index = self.rng.below(self.words.len() as u64) as usize;
-        let Some((client, word)) = self.words.get(index).cloned() else { return };
+        let Some(Written { client, word, .. }) = self.words.get(index).cloned() else { return };
         if self.people[client as usize].is_here() {
             let reference = self.people[client as usize].ask(What::Search, scheduled);
             self.say(net, client, &Ask::Search { reference, query: &word, limit: HITS });

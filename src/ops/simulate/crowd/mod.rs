@@ -22,6 +22,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use uuid::Uuid;
+
 use super::engine::{ClientNo, Data, Engine, Net, Options, Rng, clock};
 use super::meter::Meter;
 use super::orders::{Order, Report};
@@ -109,6 +111,15 @@ pub struct Setup {
     pub record: Option<usize>,
 }
 
+/// A stored message: who wrote it where, what names it, and the word that no other one has.
+#[derive(Debug, Clone)]
+struct Written {
+    client: ClientNo,
+    channel: ChannelId,
+    client_id: Uuid,
+    word: String,
+}
+
 pub struct Crowd {
     plan: Arc<Plan>,
     share: Share,
@@ -129,8 +140,8 @@ pub struct Crowd {
     creations: Creations,
     load: Load,
     checks: Checks,
-    /// Stored messages that can be searched for: who wrote them, and their word.
-    words: VecDeque<(ClientNo, String)>,
+    /// Stored messages that can be searched for.
+    words: VecDeque<Written>,
     pen: Pen,
     filling: Filling,
     rng: Rng,
