@@ -82,7 +82,7 @@ impl fmt::Display for Promise {
 }
 
 /// What names a message, as far as it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageIds {
     pub channel: ChannelId,
     pub seq: Option<Seq>,

@@ -13,7 +13,7 @@ use super::engine::clock;
 use super::hands::{Hands, Job, Told};
 use super::interrupt::Interrupt;
 use super::judge::judge;
-use super::measured::{Measured, Server, Usage};
+use super::measured::{Measured, Own, Server, Usage};
 use super::orders::{Order, Part, Report, Unchecked};
 use super::plan::Plan;
 use super::report::{Live, Progress};
@@ -87,6 +87,8 @@ struct Conductor<'a> {
     was_interrupted: bool,
     /// Wishes to end that something was done about.
     heard: u32,
+    /// Resident memory of this process before there were clients; other processes had none then.
+    own_at_rest: u64,
 }
 
 impl Run<'_> {
@@ -94,6 +96,7 @@ impl Run<'_> {
     pub fn conduct(mut self) -> anyhow::Result<Outcome> {
         let interrupt = self.interrupt;
         let at_rest = self.watch.usage(&|| interrupt.count() > 0);
+        let own_at_rest = usage_of(&[std::process::id()]).resident;
         let (hands, told) = Hands::start(&self.plan, &self.job, self.processes, self.folder)?;
         let conductor = Conductor {
             series: Series::new(self.job.parts),
@@ -107,6 +110,7 @@ impl Run<'_> {
             notes: Vec::new(),
             was_interrupted: false,
             heard: 0,
+            own_at_rest,
             run: self,
         };
         conductor.conduct(at_rest)
@@ -115,7 +119,7 @@ impl Run<'_> {
 
 impl Conductor<'_> {
     fn conduct(mut self, at_rest: Option<Usage>) -> anyhow::Result<Outcome> {
-        let began_at = Millis::now().0;
+        let (began_at, began) = (Millis::now().0, Instant::now());
         let clients = u64::from(self.run.plan.clients());
         if let Err(error) = self.gather() {
             return Err(self.abandon(error));
@@ -124,9 +128,11 @@ impl Conductor<'_> {
 
         let pids = self.hands.pids();
         let (server_before, own_before) = (self.usage(), usage_of(&pids));
+        let watched_from = Instant::now();
         let lasted = if self.was_interrupted { Duration::ZERO } else { self.send()? };
         self.settle()?;
         let (server_after, own_after) = (self.usage(), usage_of(&pids));
+        let (watched, whole) = (watched_from.elapsed(), began.elapsed());
 
         let mut is_unread = false;
         if self.run.job.record.is_some() && !self.was_interrupted_twice()? {
@@ -154,7 +160,8 @@ impl Conductor<'_> {
         if let (None, Some(fault)) = (&server, self.run.watch.fault()) {
             self.notes.push(format!("the server's CPU and memory are not known: {fault}"));
         }
-        let own = Usage { cpu: own_after.cpu.saturating_sub(own_before.cpu), resident: own_after.resident };
+        let own_used = Usage { cpu: own_after.cpu.saturating_sub(own_before.cpu), resident: own_after.resident };
+        let own = Own { used: own_used, at_rest: self.own_at_rest, connected: own_before.resident };
         let Self { run, hands, series, parts, mut notes, was_interrupted, .. } = self;
         hands.join();
         let sum = Sum::of(parts)?;
@@ -178,6 +185,8 @@ impl Conductor<'_> {
             settings: run.settings,
             began_at,
             lasted,
+            watched,
+            whole,
             was_interrupted,
             clients,
             stages: sum.stages,
