@@ -38,6 +38,7 @@ mod sum;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,6 +133,10 @@ impl Prober<'_> {
         let run = format!("{}-{:x}", wanted.user_prefix, Uuid::new_v4().as_u128() >> 104);
         let folder = Folder::new(&run)?;
         self.check_descriptors(wanted)?;
+        if let Some(pid) = wanted.server_pid.filter(|pid| resources::usage(*pid).is_none()) {
+            return Err(anyhow::anyhow!("--server-pid: there is no process {pid}, or the system tells nothing of it"))
+                .exit(Exit::Usage);
+        }
         let are_accounts_given = wanted.tokens.is_some();
         let settings = Settings { scenario: wanted.scenario.clone(), run, seed: wanted.seed, are_accounts_given };
         let Some(url) = &wanted.url else {
@@ -141,9 +146,11 @@ impl Prober<'_> {
         };
         let target = server::target(url, wanted.allow_remote)?;
         if let Some(tokens) = &wanted.tokens {
-            let mut accounts = people::given(tokens)?;
-            accounts.truncate(wanted.scenario.clients as usize);
-            return self.conduct(wanted, settings, accounts, target, None, &folder);
+            let accounts = self.given(tokens, wanted)?;
+            let mut wanted = wanted.clone();
+            wanted.scenario.clients = accounts.len() as u32;
+            let settings = Settings { scenario: wanted.scenario.clone(), ..settings };
+            return self.conduct(&wanted, settings, accounts, target, None, &folder);
         }
         let names = people::names(&settings.run, wanted.scenario.clients)?;
         self.context.output.note(format_args!("making {} accounts, named {}-…", names.len(), settings.run));
@@ -163,6 +170,21 @@ impl Prober<'_> {
                 Err(error.context(format!("the run's accounts could not be disabled ({also:#})")))
             }
         }
+    }
+
+    /// As many as there are to be clients. A scenario's number is only a suggestion: with fewer tokens there are fewer.
+    fn given(&self, tokens: &Path, wanted: &Wanted) -> anyhow::Result<Vec<Account>> {
+        let (clients, file) = (wanted.scenario.clients as usize, tokens.display());
+        let mut accounts = people::given(tokens)?;
+        if accounts.len() < clients {
+            let few = format!("{file} has tokens for {} clients", accounts.len());
+            if wanted.are_clients_asked {
+                return Err(anyhow::anyhow!("{few}, and {clients} are to run")).exit(Exit::Usage);
+            }
+            self.context.output.note(format_args!("{few}: so many run, instead of the scenario's {clients}"));
+        }
+        accounts.truncate(clients);
+        Ok(accounts)
     }
 
     /// With everybody's accounts in its data directory.

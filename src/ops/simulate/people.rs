@@ -1,6 +1,7 @@
 //! The accounts of a run's people: made for it, or given.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs;
 use std::future::ready;
 use std::path::Path;
@@ -106,18 +107,21 @@ async fn make_in(auth: &Auth, names: &[Username], ttl: Duration, interrupt: &Int
 
 /// The accounts whose access tokens are in this file, one a line.
 ///
-/// Errors: what is no token, with its line.
+/// Errors: what is no token, or one more of the same person, with its line.
 pub fn given(path: &Path) -> anyhow::Result<Vec<Account>> {
     let context = || format!("can't read the tokens in {}", path.display());
     if fs::metadata(path).with_context(context)?.len() > MAX_TOKENS_BYTES {
         bail!("{} is larger than {MAX_TOKENS_BYTES} bytes", path.display());
     }
     let text = fs::read_to_string(path).with_context(context)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let accounts: anyhow::Result<Vec<_>> = lines
-        .map(|(index, line)| {
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let (texts, numbers): (Vec<_>, Vec<usize>) = lines.unzip();
+    let accounts: anyhow::Result<Vec<_>> = texts
+        .iter()
+        .zip(&numbers)
+        .map(|(line, number)| {
             let token = line.trim();
-            let name = subject(token).with_context(|| format!("{}:{} is no access token", path.display(), index + 1));
+            let name = subject(token).with_context(|| format!("{}:{number} is no access token", path.display()));
             Ok(Account {
                 name: name.hint("a line each, as `aula token mint NAME` prints them")?,
                 token: token.to_owned(),
@@ -125,6 +129,15 @@ pub fn given(path: &Path) -> anyhow::Result<Vec<Account>> {
         })
         .collect();
     let accounts = accounts.exit(Exit::Usage)?;
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for (line, account) in numbers.iter().zip(&accounts) {
+        if let Some(first) = lines.insert(&account.name, *line) {
+            let (file, name) = (path.display(), &account.name);
+            return Err(anyhow::anyhow!("{file}:{line} is a token of {name}, as line {first} is"))
+                .hint("each client is a person of its own")
+                .exit(Exit::Usage);
+        }
+    }
     if accounts.len() < 2 {
         return Err(anyhow::anyhow!("{} has fewer than two tokens", path.display())).exit(Exit::Usage);
     }

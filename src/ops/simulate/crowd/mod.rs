@@ -130,6 +130,9 @@ pub struct Crowd {
     /// When the first order came.
     began: u64,
     people: Vec<Person>,
+    /// Those who can write, and how many there are in all parts.
+    writers: Vec<ClientNo>,
+    all_writers: u32,
     /// How many were welcomed at least once.
     arrived: u32,
     /// Channels' ids, as far as they are known, and back.
@@ -178,6 +181,7 @@ impl Crowd {
             person
         });
         let people: Vec<_> = people.collect();
+        let writers = (0..clients).filter(|client| plan.can_write(share.number(*client))).collect();
         let mut crowd = Self {
             share,
             target,
@@ -186,6 +190,8 @@ impl Crowd {
             act: Act::Waiting,
             began: 0,
             people,
+            writers,
+            all_writers: plan.writers(),
             arrived: 0,
             ids: vec![None; plan.channels.len()],
             known: HashMap::new(),
