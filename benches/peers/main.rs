@@ -5,7 +5,8 @@
 //! `scripts/bench` runs it. Each server is a process of its own on this machine; the clients of all of them are the same
 //! event loop, in this process. Short rounds alternate between the servers, so that a machine whose speed drifts slows
 //! all of them. Bodies have 100 bytes; nobody sends receipts. aula stores every message, and what it delivers is
-//! checked: each message once for each member, in the order of the log, and as many stored as were sent.
+//! checked: each message once for each member, in the order of the log, and as many stored as were sent. After the
+//! rounds of "fan-out" and "rooms" the same load is played once more, untimed, and all promises are judged by the oracle.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,6 +22,7 @@ mod dialect;
 #[path = "../durable/measure/mod.rs"]
 mod durable;
 mod figures;
+mod judged;
 mod machine;
 mod peer;
 mod server;

@@ -52,7 +52,7 @@ impl Config {
         }
     }
 
-    /// Threads of a server's runtime, at least one. The embedded store's writer is a thread of its own, and busy when the
+    /// Threads of a server's or a worker's runtime, at least one. The embedded store's writer is a thread of its own, and busy when the
     /// others are: one thread more than cores would only take turns with it.
     #[must_use]
     pub fn server_threads(&self) -> usize {

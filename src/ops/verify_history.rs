@@ -16,7 +16,8 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 ///
 /// The file is one that `aula simulate-clients --record FILE` wrote: everything that each client sent and received, and
 /// the channels' histories as they were in the end. What became of the messages is counted, and each promise that was
-/// broken is named with the messages concerned. Exits with 1 if there is any, and with 2 if the file can't be read.
+/// broken is named with the messages concerned. Exits with 1 if there is any, or if the histories are missing without
+/// which nothing is known of what was lost, and with 2 if the file can't be read. P12 and P13 leave no trace in a record.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The recorded run; `-` reads stdin
@@ -33,7 +34,8 @@ impl Args {
         } else {
             show(context, &verdict)?;
         }
-        Ok(if verdict.is_clean() { Exit::Done } else { Exit::Failed })
+        // Who asks for a proof must not take its absence for one.
+        Ok(if verdict.is_clean() && verdict.scope.fault().is_none() { Exit::Done } else { Exit::Failed })
     }
 
     fn read(&self, context: &Context) -> anyhow::Result<Record> {
@@ -67,10 +69,19 @@ fn show(context: &Context, verdict: &Verdict) -> io::Result<()> {
         ("unexpected", c.unexpected),
     ];
     context.output.rows(&counts, ["MESSAGES", "COUNT"], |(name, count)| [(*name).to_owned(), count.to_string()])?;
-    if verdict.is_clean() {
-        return context.output.text("\nno promise was seen broken\n");
-    }
     context.output.text("\n")?;
+    if let Some(fault) = verdict.scope.fault() {
+        context.output.text(&format!("nothing is proved: {fault}\n"))?;
+    }
+    if verdict.scope.searches == 0 {
+        let text = Promise::P10.text();
+        context
+            .output
+            .text(&format!("P10 ({text}) is not judged: the record has no searches for stored messages\n"))?;
+    }
+    if verdict.is_clean() {
+        return context.output.text("no promise was seen broken\n");
+    }
     let broken: Vec<(&Promise, &u64)> = verdict.broken.iter().collect();
     context.output.rows(&broken, ["PROMISE", "BROKEN", "WHICH"], |(promise, count)| {
         [promise.to_string(), count.to_string(), promise.text().to_owned()]
@@ -163,6 +174,34 @@ mod tests {
         let lost = &verdict["violations"][0];
         assert_eq!(lost["promise"], "P1", "{text}");
         assert!(lost["messages"][0]["client_id"].is_string(), "{text}");
+    }
+
+    #[test]
+    fn without_histories_nothing_is_proved() {
+        let mut record = testing::correct();
+        let kept = record.histories[0].channel;
+        record.histories.retain(|history| history.channel == kept);
+        let (exit, text) = verify(&record, &[]);
+        assert_eq!(exit, Exit::Failed, "{text}");
+        assert!(text.contains("nothing is proved: of 2 of 3 channels nobody read the history"), "{text}");
+        let (exit, text) = verify(&record, &["--output", "json"]);
+        assert_eq!(exit, Exit::Failed, "{text}");
+        let verdict: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&verdict["scope"]["channels"], &verdict["scope"]["unread"]), (&3.into(), &2.into()), "{text}");
+
+        let (exit, text) = verify(&Record::default(), &[]);
+        assert_eq!(exit, Exit::Failed, "{text}");
+        assert!(text.contains("nothing is proved: the record has no channels"), "{text}");
+    }
+
+    #[test]
+    fn a_record_without_searches_says_nothing_of_them() {
+        let mut record = testing::correct();
+        assert!(!verify(&record, &[]).1.contains("P10"));
+        record.searches.clear();
+        let (exit, text) = verify(&record, &[]);
+        assert_eq!(exit, Exit::Done, "{text}");
+        assert!(text.contains("P10 (search finds what is stored) is not judged"), "{text}");
     }
 
     #[test]

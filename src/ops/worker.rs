@@ -34,7 +34,8 @@ impl Args {
     pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let config = context.service_config(|overrides| overrides.worker_listen = self.listen.clone())?;
         let timeout = config.server.drain_timeout;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(config.server_threads()).enable_all().build()?;
         runtime.block_on(async {
             let signals = signals::Terminate::listen()?;
             let shards = self.shards.as_ref().map(|shards| shards.0.as_slice());

@@ -15,6 +15,8 @@ pub struct Stream {
     pub resumes: Vec<Resume>,
     pub delivered: Seq,
     pub read: Seq,
+    /// When something of it came last: a message, or a word on where it goes on.
+    pub moved_at: u64,
     /// The entry that removed the user, once it was shown here.
     pub removed_at: Option<Seq>,
 }
@@ -85,6 +87,11 @@ impl Stream {
             self.next = Some(after);
         }
         Err(expected)
+    }
+
+    /// The seq that is waited for; none if that is left to the server.
+    pub fn awaited(&self) -> Option<Seq> {
+        self.next.or(self.at_most).filter(|_| self.resumes.is_empty())
     }
 
     pub fn take_resume(&mut self, reference: u64) -> Option<Resume> {

@@ -2,7 +2,7 @@
 
 use super::record::{
     ChannelNo, Connection, Entry, EntryNo, Event, Head, History, Hit, MembershipChange, Page, Record, ResumeAsked,
-    ResumeReply, Resumed, Seen, Send, SendNo, UserNo, Welcome,
+    ResumeReply, Resumed, Search, Seen, Send, SendNo, UserNo, Welcome,
 };
 use super::symbols::Symbols;
 
@@ -10,14 +10,16 @@ impl Record {
     /// One record of all that is in `parts`, in their order.
     pub fn merge(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut symbols = Symbols::default();
-        let (mut connections, mut histories, mut hits) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut connections, mut histories) = (Vec::new(), Vec::new());
+        let (mut hits, mut searches) = (Vec::new(), Vec::new());
         for part in parts {
             let (places, rest) = Places::of(part, &mut symbols);
             connections.extend(rest.connections.into_iter().map(|connection| places.connection(connection)));
             histories.extend(rest.histories.into_iter().map(|history| places.history(history)));
             hits.extend(rest.hits.into_iter().map(|hit| places.hit(hit)));
+            searches.extend(rest.searches.into_iter().map(|search| places.search(search)));
         }
-        Self { connections, histories, hits, ..symbols.into_record() }
+        Self { connections, histories, hits, searches, ..symbols.into_record() }
     }
 }
 
@@ -54,8 +56,8 @@ impl Places {
             let members = change.members.iter().map(|user| places.user(*user)).collect();
             symbols.change(MembershipChange { entry: places.entry(change.entry), added: change.added, members });
         }
-        let Record { connections, histories, hits, .. } = part;
-        (places, Record { connections, histories, hits, ..Record::default() })
+        let Record { connections, histories, hits, searches, .. } = part;
+        (places, Record { connections, histories, hits, searches, ..Record::default() })
     }
 
     fn user(&self, user: UserNo) -> UserNo {
@@ -129,5 +131,9 @@ impl Places {
     fn hit(&self, hit: Hit) -> Hit {
         let (reader, sender) = (self.user(hit.reader), self.user(hit.sender));
         Hit { reader, sender, channel: self.channel(hit.channel), ..hit }
+    }
+
+    fn search(&self, search: Search) -> Search {
+        Search { reader: self.user(search.reader), send: self.send(search.send), ..search }
     }
 }

@@ -40,7 +40,7 @@ mod verdict;
 pub use file::ReadError;
 pub use record::Record;
 pub use recorder::{Full, Recorder};
-pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Verdict, Violation};
+pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Scope, Verdict, Violation};
 
 /// What this record shows: what became of the messages, and the promises that were broken.
 pub fn check(record: &Record) -> Verdict {
@@ -49,10 +49,24 @@ pub fn check(record: &Record) -> Verdict {
     let log = log::Log::of(record);
     let sightings = sightings::Sightings::of(record);
     let members = members::Members::of(record, &log);
+    let persisted = stored::Persisted::of(record);
     let counts = agreement::check(record, &sends, &log, &sightings, &mut found);
-    stream::check(record, &log, &members, &mut found);
+    stream::check(record, &log, &members, &persisted, &mut found);
     marks::check(record, &mut found);
-    stored::check(record, &mut found);
+    stored::check(record, &persisted, &mut found);
+    found_by_search(record, &log, &mut found);
     order::check(record, &sends, &log, &mut found);
-    found.into_verdict(counts)
+    found.into_verdict(counts, Scope::of(record))
+}
+
+/// P10: what was stored is found.
+fn found_by_search(record: &Record, log: &log::Log, found: &mut verdict::Found) {
+    for search in record.searches.iter().filter(|search| !search.is_found) {
+        found.add(Promise::P10, || {
+            let (reader, message) = (record.user(search.reader), record.show_send(search.send));
+            let seconds = search.waited as f64 / 1e9;
+            let detail = format!("{reader} finds nothing of {message}, looked for during {seconds:.1} s");
+            (detail, [record.ids_of_send(search.send, log.seq_of_send(search.send))])
+        });
+    }
 }

@@ -57,6 +57,8 @@ pub struct Record {
     pub histories: Vec<History>,
     /// What was found by searching.
     pub hits: Vec<Hit>,
+    /// Searches for stored messages, after everything settled.
+    pub searches: Vec<Search>,
 }
 
 /// What names a message for good, and its text.
@@ -122,6 +124,16 @@ pub struct Hit {
     pub id: Uuid,
     pub body: Body,
     pub at: Millis,
+}
+
+/// A stored message was looked for by a word that no other one has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Search {
+    pub reader: UserNo,
+    pub send: SendNo,
+    /// How long it was looked for again and again, in nanoseconds.
+    pub waited: u64,
+    pub is_found: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::frame::{self, Received, Sent, Status};
 use super::record::{
     Body, ChannelNo, Connection, ConnectionNo, Entry, EntryNo, Event, Head, History, Hit, Malformed, Mark,
-    MembershipChange, NO_REFERENCE, Page, Record, ResumeAsked, ResumeReply, Resumed, Seen, Send, SendNo, UserNo,
-    Welcome,
+    MembershipChange, NO_REFERENCE, Page, Record, ResumeAsked, ResumeReply, Resumed, Search, Seen, Send, SendNo,
+    UserNo, Welcome,
 };
 use super::symbols::Symbols;
 use crate::message::{Change, ChannelId, Kind, Seq};
@@ -64,8 +64,8 @@ impl Recorder {
         if self.is_full {
             return Err(Full { max_events: self.max_events });
         }
-        let Record { connections, histories, hits, .. } = self.record;
-        Ok(Record { connections, histories, hits, ..self.symbols.into_record() })
+        let Record { connections, histories, hits, searches, .. } = self.record;
+        Ok(Record { connections, histories, hits, searches, ..self.symbols.into_record() })
     }
 
     pub fn user(&mut self, name: &str) -> UserNo {
@@ -176,6 +176,13 @@ impl Recorder {
         let body = Body::of(&hit.body);
         self.record.hits.push(Hit { reader, channel, sender, seq: hit.seq, id: hit.id, body, at: hit.at });
         Ok(())
+    }
+
+    /// Whether a stored message was found by searching for it.
+    pub fn search(&mut self, search: Search) {
+        if self.has_room_for(1) {
+            self.record.searches.push(search);
+        }
     }
 
     /// The entry that a message shows; cheap if the same was seen not long before. Errors: it names no channel.

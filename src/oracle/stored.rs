@@ -37,10 +37,9 @@ impl Persisted {
     }
 }
 
-pub fn check(record: &Record, found: &mut Found) {
-    let persisted = Persisted::of(record);
+pub fn check(record: &Record, persisted: &Persisted, found: &mut Found) {
     for connection in &record.connections {
-        check_connection(record, connection, &persisted, found);
+        check_connection(record, connection, persisted, found);
     }
 }
 

@@ -5,11 +5,20 @@ use std::collections::HashMap;
 use super::channel_stream::{Resume, Stream};
 use super::log::Log;
 use super::members::{Members, Membership};
-use super::record::{ChannelNo, Connection, EntryNo, Head, Mark, Record, ResumeReply, Seen};
+use super::record::{ChannelNo, Connection, EntryNo, Event, Head, Mark, Record, ResumeReply, Seen};
+use super::stored::Persisted;
 use super::verdict::{Found, Promise};
 use crate::message::Seq;
 
-pub fn check(record: &Record, log: &Log, members: &Members, found: &mut Found) {
+/// A stream that stands still for so long, in nanoseconds, while more is stored, has stopped: a gateway waits some ten
+/// seconds for a missing entry before it says `gap`.
+const STOPPED: u64 = 15_000_000_000;
+/// Connections that ended so long before the record did, in nanoseconds, stayed to its end: all don't end at once.
+const TOGETHER: u64 = 5_000_000_000;
+
+pub fn check(record: &Record, log: &Log, members: &Members, persisted: &Persisted, found: &mut Found) {
+    let ended_at = record.connections.iter().flat_map(|connection| &connection.events).map(|event| event.at).max();
+    let ended_at = ended_at.unwrap_or(0);
     let mut streams = Streams {
         record,
         log,
@@ -21,7 +30,10 @@ pub fn check(record: &Record, log: &Log, members: &Members, found: &mut Found) {
     for connection in &record.connections {
         streams.begin();
         for event in &connection.events {
-            streams.see(connection, &event.seen, found);
+            streams.see(connection, event, found);
+        }
+        if connection.closed_at.saturating_add(TOGETHER) >= ended_at {
+            streams.end(connection, persisted, connection.closed_at.min(ended_at), found);
         }
     }
 }
@@ -54,24 +66,36 @@ impl<'a> Streams<'a> {
         &mut self.streams[place as usize].1
     }
 
-    fn see(&mut self, connection: &'a Connection, seen: &'a Seen, found: &mut Found) {
-        let record = self.record;
-        match seen {
-            Seen::Message(entry) => self.message(connection, *entry, found),
+    fn see(&mut self, connection: &'a Connection, event: &'a Event, found: &mut Found) {
+        let (record, at) = (self.record, event.at);
+        match &event.seen {
+            Seen::Message(entry) => {
+                self.of(record.entry(*entry).channel).moved_at = at;
+                self.message(connection, *entry, found);
+            }
             Seen::Welcome(welcome) => {
                 for head in &welcome.heads {
                     check_head(record, connection, head, found);
-                    self.of(head.channel).welcome(head.last_seq, head.by_all.unwrap_or_default());
+                    let stream = self.of(head.channel);
+                    stream.moved_at = at;
+                    stream.welcome(head.last_seq, head.by_all.unwrap_or_default());
                 }
             }
-            Seen::Gap { channel, last_seq } => self.of(*channel).gap(*last_seq),
+            Seen::Gap { channel, last_seq } => {
+                let stream = self.of(*channel);
+                stream.moved_at = at;
+                stream.gap(*last_seq);
+            }
             Seen::ResumeAsked(asked) => {
                 self.resumes.insert(asked.reference, &asked.channels);
                 for (channel, after) in &asked.channels {
                     self.of(*channel).resumes.push(Resume::new(asked.reference, *after));
                 }
             }
-            Seen::ResumeReply(reply) => self.resume_reply(connection, reply, found),
+            Seen::ResumeReply(reply) => {
+                reply.channels.iter().for_each(|resumed| self.of(resumed.channel).moved_at = at);
+                self.resume_reply(connection, reply, found);
+            }
             Seen::Refused { reference, .. } => {
                 for (channel, _) in self.resumes.remove(reference).unwrap_or_default() {
                     self.of(*channel).resumes.retain(|resume| resume.reference != *reference);
@@ -80,6 +104,27 @@ impl<'a> Streams<'a> {
             Seen::Watermark { mark, channel, seq } => self.watermark(connection, *mark, *channel, *seq, found),
             Seen::Page(page) => page.entries.iter().for_each(|entry| self.page_entry(connection, *entry, found)),
             _ => {}
+        }
+    }
+
+    /// The connection stayed until `at`: what was stored long before has come.
+    fn end(&self, connection: &Connection, persisted: &Persisted, at: u64, found: &mut Found) {
+        let Some(long_before) = at.checked_sub(STOPPED) else { return };
+        for (channel, stream) in &self.streams {
+            let (record, stored) = (self.record, persisted.before(*channel, long_before));
+            let Some(awaited) = stream.awaited().filter(|awaited| *awaited <= stored) else { continue };
+            let is_member = self.members.at(connection.user, *channel, Seq::MAX) == Membership::Member;
+            if is_member && stream.removed_at.is_none() && stream.moved_at <= long_before {
+                found.add(Promise::P5, || {
+                    let (user, id) = (record.user(connection.user), record.channel(*channel));
+                    let detail = format!(
+                        "{user} in {id}: {awaited} was next and never came, nor did anything after it up to {stored}, \
+                         stored {} s before the connection ended",
+                        STOPPED / 1_000_000_000
+                    );
+                    (detail, [record.place(*channel, awaited), record.place(*channel, stored)])
+                });
+            }
         }
     }
 

@@ -34,7 +34,7 @@ pub enum Promise {
     P8,
     /// Watermarks never go back, unread is derived from them, and seqs are dense.
     P9,
-    /// Search finds every stored message within a bounded time; judged by who searches, not here.
+    /// Search finds every stored message within a bounded time; judged of the messages that were searched for.
     P10,
     /// A removed member receives nothing with a seq after its removal.
     P11,
@@ -82,7 +82,7 @@ impl fmt::Display for Promise {
 }
 
 /// What names a message, as far as it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageIds {
     pub channel: ChannelId,
     pub seq: Option<Seq>,
@@ -126,6 +126,42 @@ pub struct Counts {
     pub recovered: u64,
 }
 
+/// What a record has to judge by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Scope {
+    /// Channels that somebody sent to or saw.
+    pub channels: u64,
+    /// … of which nobody read the history in the end: what was lost there (P1, P7) isn't known.
+    pub unread: u64,
+    /// Searches for stored messages, without which nothing is known of P10.
+    pub searches: u64,
+}
+
+impl Scope {
+    pub(super) fn of(record: &Record) -> Self {
+        let mut was_read = vec![false; record.channels.len()];
+        record.histories.iter().for_each(|history| was_read[history.channel.0 as usize] = true);
+        Self {
+            channels: record.channels.len() as u64,
+            unread: was_read.iter().filter(|was_read| !**was_read).count() as u64,
+            searches: record.searches.len() as u64,
+        }
+    }
+
+    /// Why the record proves nothing about loss, whatever else it shows; none if it does.
+    pub fn fault(&self) -> Option<String> {
+        match *self {
+            Self { channels: 0, .. } => {
+                Some("the record has no channels: nothing was sent, and nothing seen".to_owned())
+            }
+            Self { unread: 0, .. } => None,
+            Self { channels, unread, .. } => Some(format!(
+                "of {unread} of {channels} channels nobody read the history in the end: what was lost there is not known"
+            )),
+        }
+    }
+}
+
 /// What a record shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
@@ -134,6 +170,8 @@ pub struct Verdict {
     pub broken: BTreeMap<Promise, u64>,
     /// By promise; of each at most [`DESCRIBED`].
     pub violations: Vec<Violation>,
+    /// What could be judged at all.
+    pub scope: Scope,
 }
 
 impl Verdict {
@@ -174,8 +212,8 @@ impl Found {
         }
     }
 
-    pub(super) fn into_verdict(self, counts: Counts) -> Verdict {
-        let mut verdict = Verdict { counts, ..Verdict::default() };
+    pub(super) fn into_verdict(self, counts: Counts, scope: Scope) -> Verdict {
+        let mut verdict = Verdict { counts, scope, ..Verdict::default() };
         for (promise, (described, count)) in self.by_promise {
             verdict.broken.insert(promise, count);
             verdict.violations.extend(described);

@@ -114,6 +114,8 @@ struct Shared {
     changed: watch::Sender<bool>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
     close: Mutex<Option<CloseReason>>,
+    /// When that was; 0 while it is open.
+    closed_at: AtomicU64,
 }
 
 impl Shared {
@@ -192,6 +194,7 @@ impl Client {
             changed: watch::Sender::new(false),
             waiting: Mutex::default(),
             close: Mutex::default(),
+            closed_at: AtomicU64::new(0),
         });
         let reader = tokio::spawn(read(stream, encoding, Arc::clone(&shared)));
         Ok(Self {
@@ -448,7 +451,11 @@ impl Client {
                 recorder.malformed(connection, *at, &format!("{problem}: {value}"));
             }
         }
-        recorder.close(connection, clock::now());
+        let closed_at = match self.shared.closed_at.load(Ordering::Relaxed) {
+            0 => clock::now(),
+            closed_at => closed_at,
+        };
+        recorder.close(connection, closed_at);
     }
 
     /// Reads a channel's whole history, for the oracle.
@@ -517,6 +524,7 @@ async fn read(mut stream: SplitStream<Socket>, encoding: Encoding, shared: Arc<S
             }
         }
     }
+    shared.closed_at.store(clock::now(), Ordering::Relaxed);
     *shared.close.lock() = Some(reason);
     shared.changed.send_replace(true);
     shared.waiting.lock().clear();

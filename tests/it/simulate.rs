@@ -1,5 +1,9 @@
 //! `aula simulate-clients` from its start to its end: against servers of its own, and against one that is killed.
 
+mod capacity;
+mod interrupted;
+mod unproved;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::ExitStatus;
@@ -214,8 +218,10 @@ fn serve_metrics(resident: u64) -> String {
 #[test]
 fn people_with_tokens_use_a_server_that_is_there() {
     let server = Server::start();
-    let (report, _) = simulate_on(&server, &["--server-pid", &server.pid().to_string(), "--clean-up"]);
+    let (report, err) = simulate_on(&server, &["--server-pid", &server.pid().to_string(), "--clean-up"]);
     assert_eq!(count(&report, "connect"), 4);
+    assert_eq!(report["settings"]["clients"], "4", "{report}");
+    assert!(err.contains("tokens for 4 clients: so many run, instead of the scenario's 1000"), "{err}");
     assert!(report["server"]["resident_bytes"].as_u64() > Some(0), "{report}");
 }
 
@@ -277,6 +283,14 @@ fn what_can_not_be_run_is_refused_before_anything_is_begun() {
     let header = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.x\n";
     std::fs::write(&tokens, header.repeat(2)).unwrap();
     refused(&["--url", "http://192.0.2.1:1", "--tokens", tokens.to_str().unwrap()], "--allow-remote");
+    let url = ["--url", "http://127.0.0.1:1", "--tokens", tokens.to_str().unwrap()];
+    refused(&url, "tokens:2 is a token of ada, as line 1 is");
+    std::fs::write(&tokens, format!("{header}eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IifQ.x\n")).unwrap();
+    refused(&[&url[..], &["--clients", "3"]].concat(), "has tokens for 2 clients, and 3 are to run");
+    // The largest number that a process may have (proc_sys_kernel(5)) is smaller.
+    refused(&["--url", "http://127.0.0.1:1", "--server-pid", "2000000000"], "there is no process 2000000000");
+    refused(&["--ramp", "999999999999s"], "no more than 30 days");
+    refused(&["--duration", "721h"], "no more than 30 days");
     refused(&["--rate=-1"], "messages a second");
     refused(&["--url", "http://127.0.0.1:1", "--metrics-url", "127.0.0.1:1"], "a URL is expected");
     let twice = ["--url", "http://127.0.0.1:1", "--metrics-url", "http://127.0.0.1:1/metrics", "--server-pid", "1"];

@@ -7,6 +7,7 @@ use super::{ratio, row};
 use crate::cast::Cast;
 use crate::crowd::{Crowd, Load, Outcome};
 use crate::figures::Figures;
+use crate::judged::{Judged, judge};
 use crate::pause;
 use crate::peer::Peer;
 use crate::server::Server;
@@ -97,6 +98,15 @@ fn alternate(
     }
     for stage in &stages {
         stage.check();
+    }
+    drop(stages);
+    if servers.contains(&Peer::Aula) {
+        for (key, label, load) in loads {
+            let Judged { sends, deliveries } = judge(&cast(), load.rate, load.length);
+            let judged =
+                row(&format!("{key}_judged"), &format!("{label}: judged by the oracle, sends / deliveries"), 0);
+            figures.note(&judged, Peer::Aula, &[sends as f64, deliveries as f64]);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use reqwest::Url;
 
 use super::Told;
 use super::report;
-use super::scenario::{self, BUILT_IN, Scenario};
+use super::scenario::{self, BUILT_IN, LONGEST, Scenario};
 use crate::ops::arguments;
 use crate::ops::exit::{Advise as _, Exit};
 
@@ -40,10 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
     /// How long messages are sent; the scenario's phases are stretched to it [default: the scenario's]
-    #[arg(long, value_name = "DURATION", value_parser = arguments::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
     duration: Option<Duration>,
     /// Over how long the clients connect [default: the scenario's]
-    #[arg(long, value_name = "DURATION", value_parser = arguments::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
     ramp: Option<Duration>,
     /// What they do: the name of a built-in scenario, or a YAML file
     #[arg(long, value_name = "NAME|FILE", default_value = "chat")]
@@ -60,7 +60,7 @@ pub struct Args {
     /// Use this server, instead of starting one
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The clients' access tokens, one a line; without it, accounts are made where the configuration says they are kept
+    /// The clients' access tokens, one a line, each of another person; without it, accounts are made where the configuration says they are kept
     #[arg(long, value_name = "FILE", requires = "url")]
     tokens: Option<PathBuf>,
     /// The process id of the server, if it is on this machine: its CPU time and memory are measured
@@ -93,8 +93,8 @@ pub struct Args {
     /// Write what all clients saw to this file, for `aula verify-history`
     #[arg(long, value_name = "FILE", conflicts_with = "no_check")]
     record: Option<PathBuf>,
-    /// Look for the largest rate or number of clients that meets all thresholds
-    #[arg(long, value_enum, value_name = "SCALE", requires = "thresholds")]
+    /// Look for the largest rate or number of clients that meets all thresholds; --report tells of the run with that
+    #[arg(long, value_enum, value_name = "SCALE", requires = "thresholds", conflicts_with_all = ["record", "compare"])]
     pub(super) find_capacity: Option<Scale>,
     #[command(flatten)]
     pub(super) report: report::Options,
@@ -125,6 +125,8 @@ pub(super) struct Wanted {
     /// The scenario's.
     pub name: String,
     pub scenario: Scenario,
+    /// Somebody asked for just so many clients; else the scenario did, for want of a number.
+    pub are_clients_asked: bool,
     pub seed: u64,
     pub url: Option<String>,
     pub tokens: Option<PathBuf>,
@@ -178,6 +180,7 @@ impl Args {
         Ok(Wanted {
             name: self.scenario.clone(),
             scenario,
+            are_clients_asked: self.clients.is_some(),
             seed: self.seed,
             url: self.url.clone(),
             tokens: self.tokens.clone(),
@@ -224,6 +227,15 @@ fn read_scenario(name: &str) -> anyhow::Result<Scenario> {
         .with_context(|| format!("can't read the scenario {name}"))
         .hint(format!("name a YAML file, or one of {}", names.join(", ")))?;
     scenario::read(&text).with_context(|| format!("{name} is no scenario"))
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let duration = arguments::duration(text)?;
+    if duration > LONGEST {
+        Err(format!("no more than {} days are expected", LONGEST.as_secs() / 86_400))
+    } else {
+        Ok(duration)
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -23,11 +23,14 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
     }
     let mut search = Search::new(start(&prober.wanted, scale));
     let mut runs = Vec::new();
+    let mut best = None;
     while let Some(load) = search.next().filter(|_| runs.len() < MOST_RUNS && prober.interrupt.count() == 0) {
         let wanted = with(&prober.wanted, scale, load);
         let missed = match prober.probe(&wanted) {
             // More than can be tried is more than is borne: what was met before stands.
             Err(error) if !runs.is_empty() && prober.interrupt.count() == 0 => vec![format!("{error:#}")],
+            // What was found until somebody wished to end is told.
+            Err(_) if !runs.is_empty() => break,
             Err(error) => return Err(error),
             Ok(Outcome { measured, is_unjudged, notes, .. }) => {
                 notes.iter().for_each(|note| prober.context.output.note(note));
@@ -40,7 +43,12 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
                 }
                 let judged = reporter.judge(&measured);
                 let missed = judged.iter().filter(|judged| !judged.met).map(describe);
-                missed.chain(is_unjudged.then(|| "what was to be checked could not be".to_owned())).collect()
+                let missed: Vec<_> =
+                    missed.chain(is_unjudged.then(|| "what was to be checked could not be".to_owned())).collect();
+                if missed.is_empty() && search.largest().is_none_or(|largest| largest < load) {
+                    best = Some(measured);
+                }
+                missed
             }
         };
         let met = missed.is_empty();
@@ -49,11 +57,13 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
         search.tell(load, met);
         runs.push(Step { load, met, missed });
     }
+    let written = best.map_or(Ok(()), |measured| reporter.write(&measured, &prober.context.output));
     let found = Found { scale: scale.name(), largest: search.largest(), runs };
     prober.context.output.value(&found, || match found.largest {
         Some(largest) => format!("the largest {} that met all thresholds: {largest}", scale.name()),
         None => format!("no {} met all thresholds", scale.name()),
     })?;
+    written?;
     Ok(if found.largest.is_some() { Exit::Done } else { Exit::Threshold })
 }
 
@@ -88,7 +98,10 @@ fn with(wanted: &Wanted, scale: Scale, load: u64) -> Wanted {
     let mut wanted = wanted.clone();
     match scale {
         Scale::Rate => wanted.scenario.rate = load as f64,
-        Scale::Clients => wanted.scenario.clients = u32::try_from(load).unwrap_or(u32::MAX),
+        Scale::Clients => {
+            wanted.scenario.clients = u32::try_from(load).unwrap_or(u32::MAX);
+            wanted.are_clients_asked = true;
+        }
     }
     wanted
 }

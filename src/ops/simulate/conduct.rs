@@ -13,8 +13,8 @@ use super::engine::clock;
 use super::hands::{Hands, Job, Told};
 use super::interrupt::Interrupt;
 use super::judge::judge;
-use super::measured::{Measured, Server, Usage};
-use super::orders::{Order, Part, Report};
+use super::measured::{Measured, Own, Server, Usage};
+use super::orders::{Order, Part, Report, Unchecked};
 use super::plan::Plan;
 use super::report::{Live, Progress};
 use super::resources::usage_of;
@@ -85,12 +85,18 @@ struct Conductor<'a> {
     parts: Vec<Part>,
     notes: Vec<String>,
     was_interrupted: bool,
+    /// Wishes to end that something was done about.
+    heard: u32,
+    /// Resident memory of this process before there were clients; other processes had none then.
+    own_at_rest: u64,
 }
 
 impl Run<'_> {
     /// Errors: the server can't be reached or ends, or the clients' threads fail; what a run finds is no error.
     pub fn conduct(mut self) -> anyhow::Result<Outcome> {
-        let at_rest = self.watch.usage();
+        let interrupt = self.interrupt;
+        let at_rest = self.watch.usage(&|| interrupt.count() > 0);
+        let own_at_rest = usage_of(&[std::process::id()]).resident;
         let (hands, told) = Hands::start(&self.plan, &self.job, self.processes, self.folder)?;
         let conductor = Conductor {
             series: Series::new(self.job.parts),
@@ -103,6 +109,8 @@ impl Run<'_> {
             parts: Vec::new(),
             notes: Vec::new(),
             was_interrupted: false,
+            heard: 0,
+            own_at_rest,
             run: self,
         };
         conductor.conduct(at_rest)
@@ -111,36 +119,34 @@ impl Run<'_> {
 
 impl Conductor<'_> {
     fn conduct(mut self, at_rest: Option<Usage>) -> anyhow::Result<Outcome> {
-        let began_at = Millis::now().0;
+        let (began_at, began) = (Millis::now().0, Instant::now());
         let clients = u64::from(self.run.plan.clients());
-        let ramp = self.run.plan.settings.scenario.ramp();
-        self.step("connecting", Order::Connect { within: ramp.as_nanos() as u64 })?;
-        self.arrive(ramp + PATIENCE, |report| matches!(report, Report::Connected), "not all clients could connect")?;
-        self.step("making channels", Order::Create)?;
-        self.arrive(PATIENCE, |report| matches!(report, Report::Created), "not all channels could be made")?;
-        self.pause("catching breath", BREATH)?;
-        let connected = self.run.watch.usage();
+        if let Err(error) = self.gather() {
+            return Err(self.abandon(error));
+        }
+        let connected = self.usage();
 
         let pids = self.hands.pids();
-        let (server_before, own_before) = (self.run.watch.usage(), usage_of(&pids));
+        let (server_before, own_before) = (self.usage(), usage_of(&pids));
+        let watched_from = Instant::now();
         let lasted = if self.was_interrupted { Duration::ZERO } else { self.send()? };
         self.settle()?;
-        let (server_after, own_after) = (self.run.watch.usage(), usage_of(&pids));
+        let (server_after, own_after) = (self.usage(), usage_of(&pids));
+        let (watched, whole) = (watched_from.elapsed(), began.elapsed());
 
         let mut is_unread = false;
         if self.run.job.record.is_some() && !self.was_interrupted_twice()? {
             self.step("checking", Order::Check)?;
-            if self.wait(CHECK_LIMIT, |report| matches!(report, Report::Checked))? == End::TimedOut {
-                is_unread = true;
-                self.notes
-                    .push(format!("not all could be read and searched for within {CHECK_LIMIT:?}: nothing is proved"));
-            }
+            let missing = match self.wait(CHECK_LIMIT, |report| matches!(report, Report::Checked))? {
+                End::Done => None,
+                End::Interrupted => Some("the run was interrupted before all was read and searched for".to_owned()),
+                End::TimedOut => Some(format!("not all could be read and searched for within {CHECK_LIMIT:?}")),
+            };
+            is_unread = missing.is_some();
+            self.notes.extend(missing.map(|missing| format!("{missing}: nothing is proved")));
         }
         if self.run.leaves {
-            self.step("leaving", Order::Leave)?;
-            if self.wait(PATIENCE, |report| matches!(report, Report::Left))? == End::TimedOut {
-                self.notes.push("not everybody could leave the run's channels".to_owned());
-            }
+            self.leave()?;
         }
         self.step("finishing", Order::Finish)?;
         self.finish()?;
@@ -154,7 +160,8 @@ impl Conductor<'_> {
         if let (None, Some(fault)) = (&server, self.run.watch.fault()) {
             self.notes.push(format!("the server's CPU and memory are not known: {fault}"));
         }
-        let own = Usage { cpu: own_after.cpu.saturating_sub(own_before.cpu), resident: own_after.resident };
+        let own_used = Usage { cpu: own_after.cpu.saturating_sub(own_before.cpu), resident: own_after.resident };
+        let own = Own { used: own_used, at_rest: self.own_at_rest, connected: own_before.resident };
         let Self { run, hands, series, parts, mut notes, was_interrupted, .. } = self;
         hands.join();
         let sum = Sum::of(parts)?;
@@ -165,14 +172,21 @@ impl Conductor<'_> {
                  measure alone with --no-check"
             ));
         }
-        let is_unjudged = is_unread || sum.overflowed.is_some();
         let record = is_recorded.then(|| Record::merge(sum.records));
-        let verdict = record.as_ref().map(|record| judge(record, &sum.unfound));
+        let judged = record.as_ref().map(judge);
+        let is_unchecked = sum.unchecked.count > 0;
+        notes.extend(unchecked(sum.unchecked));
+        let fault = judged.as_ref().and_then(|(_, scope)| scope.fault()).filter(|_| !is_unread && !is_unchecked);
+        notes.extend(fault.as_ref().map(|fault| format!("nothing is proved: {fault}")));
+        let is_unjudged = is_unread || is_unchecked || fault.is_some() || sum.overflowed.is_some();
+        let verdict = judged.map(|(verdict, _)| verdict);
         let measured = Measured {
             scenario: run.scenario,
             settings: run.settings,
             began_at,
             lasted,
+            watched,
+            whole,
             was_interrupted,
             clients,
             stages: sum.stages,
@@ -184,6 +198,41 @@ impl Conductor<'_> {
             verdict,
         };
         Ok(Outcome { measured, record, is_unjudged, notes })
+    }
+
+    /// Everybody connects, and the channels are made.
+    fn gather(&mut self) -> anyhow::Result<()> {
+        let ramp = self.run.plan.settings.scenario.ramp();
+        self.step("connecting", Order::Connect { within: ramp.as_nanos() as u64 })?;
+        self.arrive(ramp + PATIENCE, |report| matches!(report, Report::Connected), "not all clients could connect")?;
+        self.step("making channels", Order::Create)?;
+        self.arrive(PATIENCE, |report| matches!(report, Report::Created), "not all channels could be made")?;
+        self.pause("catching breath", BREATH)
+    }
+
+    /// A run that doesn't come to its beginning cleans up as far as it is able to.
+    fn abandon(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if !self.run.leaves {
+            return error;
+        }
+        match self.leave() {
+            Ok(()) => error,
+            Err(also) => error.context(format!("the run's channels could not be left ({also:#})")),
+        }
+    }
+
+    fn leave(&mut self) -> anyhow::Result<()> {
+        self.step("leaving", Order::Leave)?;
+        if self.wait(PATIENCE, |report| matches!(report, Report::Left))? != End::Done {
+            self.notes.push("not everybody could leave the run's channels".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What the server has used so far; whoever wishes to end doesn't wait for it.
+    fn usage(&mut self) -> Option<Usage> {
+        let (interrupt, heard) = (self.run.interrupt, self.heard);
+        self.run.watch.usage(&|| interrupt.count() > heard)
     }
 
     /// Messages are sent, as planned; returns how long.
@@ -260,7 +309,6 @@ impl Conductor<'_> {
     fn wait(&mut self, limit: Duration, is_it: fn(&Report) -> bool) -> anyhow::Result<End> {
         let deadline = Instant::now() + limit;
         let mut said = vec![false; self.run.job.parts as usize];
-        let interrupts = self.run.interrupt.count();
         loop {
             self.look()?;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -277,7 +325,10 @@ impl Conductor<'_> {
             if said.iter().all(|said| *said) {
                 return Ok(End::Done);
             }
-            if self.run.interrupt.count() > interrupts {
+            // Also a wish that came while nothing was waited for.
+            let interrupts = self.run.interrupt.count();
+            if interrupts > self.heard {
+                self.heard = interrupts;
                 self.was_interrupted = true;
                 return Ok(End::Interrupted);
             }
@@ -348,4 +399,17 @@ impl Conductor<'_> {
         }
         Ok(())
     }
+}
+
+/// What could not be judged because the server refused to tell it, for people.
+fn unchecked(unchecked: Unchecked) -> Vec<String> {
+    let Unchecked { count, reasons, forbidden } = unchecked;
+    let mut notes: Vec<String> = Vec::new();
+    notes.extend(forbidden.map(|why| format!("P10 is not judged: no search is allowed ({why})")));
+    let more = count.saturating_sub(reasons.len() as u64);
+    notes.extend(reasons.into_iter().map(|reason| format!("{reason}: what it would have shown is not proved")));
+    if more > 0 {
+        notes.push(format!("{more} more readings and searches were refused"));
+    }
+    notes
 }

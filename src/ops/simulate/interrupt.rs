@@ -34,6 +34,17 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// For tests: no signal leads to it.
+    #[cfg(test)]
+    pub fn never() -> Self {
+        Self(Arc::default())
+    }
+
+    #[cfg(test)]
+    pub fn wish(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many there were.
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)

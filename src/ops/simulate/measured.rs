@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::oracle::Counts;
+use crate::oracle::{Counts, MessageIds};
 
 /// The longest latency that is told apart: ten minutes.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -109,7 +109,7 @@ pub struct Usage {
 /// What the server used, where it can be seen: it is local, or exposes `/metrics`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Server {
-    /// While messages were sent.
+    /// From before the first message until all was at rest.
     pub used: Usage,
     /// Resident memory before the first connection, in bytes.
     pub at_rest: u64,
@@ -123,8 +123,30 @@ pub struct Verdict {
     pub counts: Counts,
     /// How often any promise was seen broken.
     pub broken: u64,
-    /// Some of that, of each promise: which (`P1` … `P11`, `Wire`) and what was seen.
-    pub violations: Vec<(String, String)>,
+    /// Some of that, of each promise.
+    pub violations: Vec<Violation>,
+}
+
+/// One promise broken once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Violation {
+    /// `P1` … `P11`, or `Wire`.
+    pub promise: String,
+    /// Who saw what, for people.
+    pub seen: String,
+    /// The messages that it is about.
+    pub messages: Vec<MessageIds>,
+}
+
+/// What the load tool's own processes used together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Own {
+    /// From before the first message until all was at rest, as [`Server::used`].
+    pub used: Usage,
+    /// Resident memory before there were clients, in bytes; 0 if that wasn't looked at.
+    pub at_rest: u64,
+    /// Resident memory with all clients connected, before the first message.
+    pub connected: u64,
 }
 
 /// A whole run.
@@ -137,6 +159,10 @@ pub struct Measured {
     pub began_at: i64,
     /// While messages were sent.
     pub lasted: Duration,
+    /// From before the first message until all was at rest: what was used is of this time.
+    pub watched: Duration,
+    /// From the first connection until all was at rest.
+    pub whole: Duration,
     pub was_interrupted: bool,
     pub clients: u64,
     pub stages: BTreeMap<Stage, Latencies>,
@@ -145,8 +171,7 @@ pub struct Measured {
     pub expected: u64,
     pub seconds: Vec<Second>,
     pub server: Option<Server>,
-    /// Of the load tool's own processes together.
-    pub own: Usage,
+    pub own: Own,
     /// `None` if the oracle did not look.
     pub verdict: Option<Verdict>,
 }
@@ -163,6 +188,23 @@ impl Measured {
         (self.clients > 0).then(|| server.connected.saturating_sub(server.at_rest) as f64 / self.clients as f64)
     }
 
+    /// The server's CPU time as a share of one core's; none if no time was measured.
+    pub fn share_of_core(&self) -> Option<f64> {
+        let server = self.server.as_ref()?;
+        (!self.watched.is_zero()).then(|| server.used.cpu.as_secs_f64() / self.watched.as_secs_f64())
+    }
+
+    /// Of the load tool's memory, those bytes that a client takes.
+    pub fn own_bytes_per_client(&self) -> Option<f64> {
+        let is_known = self.clients > 0 && self.own.at_rest > 0;
+        is_known.then(|| self.own.connected.saturating_sub(self.own.at_rest) as f64 / self.clients as f64)
+    }
+
+    /// Messages received a second, while messages were sent; none if none were.
+    pub fn received_rate(&self) -> Option<f64> {
+        (!self.lasted.is_zero()).then(|| self.received as f64 / self.lasted.as_secs_f64())
+    }
+
     /// The server's CPU time in microseconds for each message that somebody received.
     pub fn cpu_per_delivery(&self) -> Option<f64> {
         let server = self.server.as_ref()?;
@@ -171,7 +213,7 @@ impl Measured {
 
     /// The load tool's own CPU time in microseconds for each message that it received.
     pub fn own_cpu_per_received(&self) -> Option<f64> {
-        (self.received > 0).then(|| self.own.cpu.as_secs_f64() * 1e6 / self.received as f64)
+        (self.received > 0).then(|| self.own.used.cpu.as_secs_f64() * 1e6 / self.received as f64)
     }
 
     /// Of all stages and kinds together.

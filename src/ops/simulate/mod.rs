@@ -38,6 +38,7 @@ mod sum;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ use watch::Watch;
 
 use super::exit::Advise as _;
 use super::{Context, Exit};
+use crate::message::Username;
 
 /// Deliveries up to which the oracle looks without being asked.
 const CHECKED_DELIVERIES: f64 = 2e6;
@@ -131,6 +133,10 @@ impl Prober<'_> {
         let run = format!("{}-{:x}", wanted.user_prefix, Uuid::new_v4().as_u128() >> 104);
         let folder = Folder::new(&run)?;
         self.check_descriptors(wanted)?;
+        if let Some(pid) = wanted.server_pid.filter(|pid| resources::usage(*pid).is_none()) {
+            return Err(anyhow::anyhow!("--server-pid: there is no process {pid}, or the system tells nothing of it"))
+                .exit(Exit::Usage);
+        }
         let are_accounts_given = wanted.tokens.is_some();
         let settings = Settings { scenario: wanted.scenario.clone(), run, seed: wanted.seed, are_accounts_given };
         let Some(url) = &wanted.url else {
@@ -140,17 +146,45 @@ impl Prober<'_> {
         };
         let target = server::target(url, wanted.allow_remote)?;
         if let Some(tokens) = &wanted.tokens {
-            let mut accounts = people::given(tokens)?;
-            accounts.truncate(wanted.scenario.clients as usize);
-            return self.conduct(wanted, settings, accounts, target, None, &folder);
+            let accounts = self.given(tokens, wanted)?;
+            let mut wanted = wanted.clone();
+            wanted.scenario.clients = accounts.len() as u32;
+            let settings = Settings { scenario: wanted.scenario.clone(), ..settings };
+            return self.conduct(&wanted, settings, accounts, target, None, &folder);
         }
         let names = people::names(&settings.run, wanted.scenario.clients)?;
-        let accounts = people::make_beside(self.context, &names, ttl(wanted))?;
-        let outcome = self.conduct(wanted, settings, accounts, target, None, &folder);
-        if wanted.clean_up {
-            people::disable(self.context, &names)?;
+        self.context.output.note(format_args!("making {} accounts, named {}-…", names.len(), settings.run));
+        let people::Made { accounts, fault } = people::make_beside(self.context, &names, ttl(wanted), &self.interrupt)?;
+        let made: Vec<Username> = accounts.iter().map_while(|account| Username::new(&account.name).ok()).collect();
+        let outcome = match fault {
+            None => self.conduct(wanted, settings, accounts, target, None, &folder),
+            Some(fault) => Err(fault),
+        };
+        if !wanted.clean_up {
+            return outcome;
         }
-        outcome
+        match (people::disable(self.context, &made), outcome) {
+            (Ok(()), outcome) => outcome,
+            (Err(also), Ok(_)) => Err(also.context("the run's accounts could not be disabled")),
+            (Err(also), Err(error)) => {
+                Err(error.context(format!("the run's accounts could not be disabled ({also:#})")))
+            }
+        }
+    }
+
+    /// As many as there are to be clients. A scenario's number is only a suggestion: with fewer tokens there are fewer.
+    fn given(&self, tokens: &Path, wanted: &Wanted) -> anyhow::Result<Vec<Account>> {
+        let (clients, file) = (wanted.scenario.clients as usize, tokens.display());
+        let mut accounts = people::given(tokens)?;
+        if accounts.len() < clients {
+            let few = format!("{file} has tokens for {} clients", accounts.len());
+            if wanted.are_clients_asked {
+                return Err(anyhow::anyhow!("{few}, and {clients} are to run")).exit(Exit::Usage);
+            }
+            self.context.output.note(format_args!("{few}: so many run, instead of the scenario's {clients}"));
+        }
+        accounts.truncate(clients);
+        Ok(accounts)
     }
 
     /// With everybody's accounts in its data directory.
@@ -169,11 +203,11 @@ impl Prober<'_> {
         config.data_dir = folder.path().join("data");
         config.auth.keys_file = std::path::PathBuf::new();
         let names = people::names(&settings.run, wanted.scenario.clients)?;
-        let accounts = people::make(&config, &names, ttl(wanted))?;
+        let accounts = people::make(&config, &names, ttl(wanted), &self.interrupt)?.all()?;
         // Only to know how large channels will be; who is in them is the same later.
         let largest_channel = Plan::new(settings.clone(), accounts.clone()).largest_channel();
         let needs = Needs { clients: wanted.scenario.clients, largest_channel };
-        Ok((Embedded::start(self.context, &config.data_dir, needs)?, accounts))
+        Ok((Embedded::start(self.context, &config.data_dir, needs, &self.interrupt)?, accounts))
     }
 
     fn conduct(

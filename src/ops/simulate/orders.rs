@@ -41,6 +41,36 @@ pub enum Report {
     Over(Box<Part>),
 }
 
+/// What was to be checked and was refused for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unchecked {
+    pub count: u64,
+    /// Why, of the first few.
+    pub reasons: Vec<String>,
+    /// Why no search is allowed at all.
+    pub forbidden: Option<String>,
+}
+
+impl Unchecked {
+    /// Reasons that are kept.
+    const REASONS: usize = 3;
+
+    pub fn add(&mut self, reason: String) {
+        self.count += 1;
+        if self.reasons.len() < Self::REASONS {
+            self.reasons.push(reason);
+        }
+    }
+
+    /// With those of another part.
+    pub fn extend(&mut self, other: Self) {
+        self.count += other.count;
+        self.reasons.extend(other.reasons);
+        self.reasons.truncate(Self::REASONS);
+        self.forbidden = self.forbidden.take().or(other.forbidden);
+    }
+}
+
 /// What a part has measured.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Part {
@@ -48,8 +78,8 @@ pub struct Part {
     pub stages: Vec<PackedStage>,
     pub received: u64,
     pub expected: u64,
-    /// Searches for stored messages that found nothing in time.
-    pub unfound: Vec<String>,
+    /// What the oracle could not be given.
+    pub unchecked: Unchecked,
     #[serde(skip)]
     pub record: Option<Record>,
     /// Where the record is, if it comes from another process.

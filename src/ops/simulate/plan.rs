@@ -91,6 +91,19 @@ impl Plan {
         self.accounts.len() as u32
     }
 
+    /// Whether a client is in any channel that something is said in.
+    pub fn can_write(&self, client: u32) -> bool {
+        self.of_client
+            .get(client as usize)
+            .and_then(|channels| channels.last())
+            .is_some_and(|(_, weight)| *weight > 0.0)
+    }
+
+    /// Clients who can write: the messages of a run are theirs.
+    pub fn writers(&self) -> u32 {
+        (0..self.clients()).filter(|client| self.can_write(*client)).count() as u32
+    }
+
     /// One of a client's channels, by weight; none if it is in none that anything is said in.
     pub fn choose_channel(&self, client: u32, rng: &mut Rng) -> Option<u32> {
         let channels = self.of_client.get(client as usize)?;
@@ -132,7 +145,7 @@ impl Plan {
                 before = *weight;
             }
         }
-        others / f64::from(self.clients().max(1)) * self.settings.scenario.messages()
+        others / f64::from(self.writers().max(1)) * self.settings.scenario.messages()
     }
 
     pub fn largest_channel(&self) -> usize {
@@ -251,6 +264,17 @@ mod tests {
         let first = (0..10_000).filter(|_| plan.choose_channel(3, &mut rng) == Some(0)).count();
         assert!((7_200..7_800).contains(&first), "{first}");
         assert!((plan.expected_deliveries() - 900.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn who_is_in_no_channel_writes_nothing_and_the_others_write_it_all() {
+        let plan = plan(100, "[{shape: group, members: 5, count: 4}, {shape: room, weight: 0}]");
+        assert_eq!(plan.writers(), 20);
+        assert!((plan.expected_deliveries() - 400.0).abs() < 1.0, "{}", plan.expected_deliveries());
+        let mut rng = Rng::new(1);
+        for client in 0..100 {
+            assert_eq!(plan.choose_channel(client, &mut rng).is_some(), plan.can_write(client), "{client}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a server says of itself at `/metrics`, read in a thread of its own: an answer that is late holds nobody up.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use reqwest::{Client, Url};
@@ -12,6 +12,8 @@ use super::measured::Usage;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The thread's own work comes on top of it.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// Between two looks at whether it is still to be waited for.
+const LOOK: Duration = Duration::from_millis(50);
 /// No page of metrics is longer.
 const MAX_BYTES: usize = 16 << 20;
 
@@ -86,14 +88,19 @@ impl Scraper {
         Some(self.accept(answer))
     }
 
-    /// Waits for the reading that was asked for, if one was.
-    pub fn wait(&mut self) -> Option<Result<Usage, Unseen>> {
+    /// Waits for the reading that was asked for, if one was, and no longer than until `is_enough`.
+    pub fn wait(&mut self, is_enough: &dyn Fn() -> bool) -> Option<Result<Usage, Unseen>> {
         if !self.is_asked {
             return None;
         }
-        let Ok(answer) = self.answers.recv_timeout(PATIENCE) else { return Some(Err(Unseen::Late)) };
-        self.is_asked = false;
-        Some(self.accept(answer))
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE && !is_enough() {
+            if let Ok(answer) = self.answers.recv_timeout(LOOK) {
+                self.is_asked = false;
+                return Some(self.accept(answer));
+            }
+        }
+        Some(Err(Unseen::Late))
     }
 
     fn accept(&mut self, answer: Result<Reading, Unseen>) -> Result<Usage, Unseen> {
@@ -203,9 +210,9 @@ mod tests {
     #[test]
     fn nobody_there_is_a_reason() {
         let mut scraper = Scraper::start(Url::parse("http://127.0.0.1:1/metrics").unwrap()).unwrap();
-        assert!(scraper.wait().is_none(), "nothing was asked");
+        assert!(scraper.wait(&|| false).is_none(), "nothing was asked");
         scraper.ask();
-        let why = scraper.wait().unwrap().unwrap_err().to_string();
+        let why = scraper.wait(&|| false).unwrap().unwrap_err().to_string();
         assert!(why.contains("Connection refused"), "{why}");
         assert!(!why.contains("127.0.0.1:1/"), "{why}");
     }

@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::crowd::Target;
+use super::interrupt::Interrupt;
 use crate::ops::Context;
 use crate::ops::exit::{Advise as _, Exit};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether somebody wishes to end.
+const LOOK: Duration = Duration::from_millis(50);
 /// For the drain, which sends thousands of clients away.
 const END_LIMIT: Duration = Duration::from_secs(15);
 const READY: &str = "listening on http://";
@@ -68,7 +71,7 @@ pub struct Needs {
 impl Embedded {
     /// Starts `aula serve` on this data directory, with the configuration in force and with those limits raised that a
     /// single machine full of clients would meet before the server's own.
-    pub fn start(context: &Context, data_dir: &Path, needs: Needs) -> anyhow::Result<Self> {
+    pub fn start(context: &Context, data_dir: &Path, needs: Needs, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let log = data_dir.join("server.log");
         let aula = std::env::current_exe().context("can't find the binary of aula")?;
         let mut command = Command::new(aula);
@@ -89,7 +92,7 @@ impl Embedded {
         // In a group of its own: ctrl-c is for the one who measures, who ends the server afterwards.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).process_group(0);
         let mut child = command.spawn().context("can't start the server")?;
-        match ready(&mut child) {
+        match ready(&mut child, interrupt) {
             Ok(address) => Ok(Self { child, target: Target { address, host: address.to_string() }, log }),
             Err(error) => {
                 end(&mut child);
@@ -116,7 +119,7 @@ impl Drop for Embedded {
 }
 
 /// Waits for the line that says where it listens.
-fn ready(child: &mut Child) -> anyhow::Result<SocketAddr> {
+fn ready(child: &mut Child, interrupt: &Interrupt) -> anyhow::Result<SocketAddr> {
     let stdout = child.stdout.take().context("its output is not there")?;
     let (sender, lines) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
@@ -126,7 +129,15 @@ fn ready(child: &mut Child) -> anyhow::Result<SocketAddr> {
             drop(sender.try_send(line));
         }
     });
-    let line = lines.recv_timeout(START_LIMIT).map_err(|_late| anyhow::anyhow!("it says nothing"))?;
+    let began = Instant::now();
+    let line = loop {
+        match lines.recv_timeout(LOOK) {
+            Ok(line) => break line,
+            Err(_) if interrupt.count() > 0 => bail!("interrupted"),
+            Err(mpsc::RecvTimeoutError::Timeout) if began.elapsed() < START_LIMIT => {}
+            Err(_) => bail!("it says nothing"),
+        }
+    };
     let address = line.strip_prefix(READY).with_context(|| format!("it says {line:?}"))?;
     Ok(address.parse()?)
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::hands::read_record;
 use super::measured::{Latencies, Stage};
-use super::orders::Part;
+use super::orders::{Part, Unchecked};
 use crate::oracle::Record;
 
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub struct Sum {
     pub stages: BTreeMap<Stage, Latencies>,
     pub received: u64,
     pub expected: u64,
-    pub unfound: Vec<String>,
+    pub unchecked: Unchecked,
     /// What the parts' clients saw.
     pub records: Vec<Record>,
     /// A part had more to record than this.
@@ -44,7 +44,7 @@ impl Sum {
         }
         self.received += part.received;
         self.expected += part.expected;
-        self.unfound.extend(part.unfound);
+        self.unchecked.extend(part.unchecked);
         self.overflowed = self.overflowed.or(part.overflowed);
         self.records.extend(part.record);
         if let Some(file) = part.record_file {

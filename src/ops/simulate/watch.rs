@@ -35,23 +35,35 @@ impl Watch {
         Ok(Self { source, reading: None, fault: None })
     }
 
-    /// What the server has used so far, as of now; waits for some seconds at most. None if that can't be seen.
-    pub fn usage(&mut self) -> Option<Usage> {
+    /// What the server has used so far, as of now; waits for some seconds at most, and no longer than until `is_enough`.
+    /// None if that can't be seen.
+    pub fn usage(&mut self, is_enough: &dyn Fn() -> bool) -> Option<Usage> {
         if let Source::Process(pid) = self.source {
-            return resources::usage(pid);
+            return self.of_process(pid);
         }
         // One that is on its way is of earlier.
-        let earlier = self.scraper().and_then(Scraper::wait);
+        let earlier = self.scraper().and_then(|scraper| scraper.wait(is_enough));
         self.keep(earlier);
         self.scraper()?.ask();
-        let now = self.scraper()?.wait();
+        let now = self.scraper()?.wait(is_enough);
         self.accept(now)
+    }
+
+    fn of_process(&mut self, pid: u32) -> Option<Usage> {
+        let usage = resources::usage(pid);
+        if usage.is_none() {
+            self.fault = Some(format!("there is no process {pid} any more"));
+        }
+        usage
     }
 
     /// Asks for a reading without waiting for it.
     pub fn ask(&mut self) {
         match &mut self.source {
-            Source::Process(pid) => self.reading = resources::usage(*pid),
+            Source::Process(pid) => {
+                let pid = *pid;
+                self.reading = self.of_process(pid);
+            }
             Source::Metrics { scraper, .. } => scraper.ask(),
         }
     }

@@ -127,6 +127,11 @@ pub fn resume_behind_store(record: &mut Record, rng: &mut Rng) -> bool {
     true
 }
 
+pub fn find_nothing(record: &mut Record, rng: &mut Rng) -> bool {
+    let count = record.searches.len();
+    record.searches.get_mut(rng.usize(0..count.max(1))).is_some_and(|search| std::mem::take(&mut search.is_found))
+}
+
 pub fn welcome_behind_store(record: &mut Record, rng: &mut Rng) -> bool {
     let persisted = Persisted::of(record);
     let stored = |connection: &Connection, at: usize| {

@@ -4,7 +4,9 @@ use fastrand::Rng;
 
 use super::change_one;
 use crate::oracle::places::{exchange, find, follower, message, pair, seen};
-use crate::oracle::record::{Connection, Entry, EntryNo, Event, Malformed, Page, Record, Seen};
+use crate::oracle::record::{Connection, Entry, EntryNo, Event, Malformed, NO_REFERENCE, Page, Record, Seen, UserNo};
+use crate::oracle::stored::Persisted;
+use crate::wire::ErrorCode;
 
 pub fn drop_frame(record: &mut Record, rng: &mut Rng) -> bool {
     let wanted = |connection: &Connection, at| follower(record, connection, at).is_some();
@@ -48,6 +50,43 @@ pub fn hole_behind_gap(record: &mut Record, rng: &mut Rng) -> bool {
     let Some((on, at)) = find(record, rng, wanted) else { return false };
     let Some(first) = next_two(&record.connections[on], at) else { return false };
     record.connections[on].events.remove(first);
+    true
+}
+
+/// In the time of the record, later than all that happens in a synthetic one.
+pub const SILENCE: u64 = 60_000_000_000;
+
+/// The connections that are open stay so, for a minute in which nothing happens but a refusal.
+pub fn go_on_in_silence(record: &mut Record) {
+    let last = |user| record.connections.iter().rposition(|connection| connection.user == user);
+    let open: Vec<usize> = (0..record.users.len() as u32).filter_map(|user| last(UserNo(user))).collect();
+    for index in open {
+        let connection = &mut record.connections[index];
+        connection.closed_at = u64::MAX;
+        let seen = Seen::Refused { reference: NO_REFERENCE, code: ErrorCode::RateLimited, retry: true };
+        connection.events.push(Event { at: SILENCE, seen });
+    }
+}
+
+/// The last messages of a channel don't come to somebody who stays; one of them was told to be persisted.
+pub fn stop_stream(record: &mut Record, rng: &mut Rng) -> bool {
+    go_on_in_silence(record);
+    let persisted = Persisted::of(record);
+    let last_of = |connection: &Connection, at: usize| {
+        let channel = record.entry(message(connection, at)?).channel;
+        let rest = &connection.events[at + 1..];
+        let is_last = !rest.iter().any(|event| match &event.seen {
+            Seen::Message(entry) => record.entry(*entry).channel == channel,
+            Seen::ResumeAsked(_) | Seen::ResumeReply(_) | Seen::Gap { .. } | Seen::Welcome(_) => true,
+            _ => false,
+        });
+        let entry = record.entry(message(connection, at)?);
+        (is_last && !entry.is_system() && persisted.before(channel, SILENCE) >= entry.seq).then_some(())
+    };
+    let stays = |connection: &Connection| connection.closed_at == u64::MAX;
+    let wanted = |connection: &Connection, at: usize| stays(connection) && last_of(connection, at).is_some();
+    let Some((on, at)) = find(record, rng, wanted) else { return false };
+    record.connections[on].events.remove(at);
     true
 }
 

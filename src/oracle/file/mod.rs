@@ -5,7 +5,7 @@
 //!
 //! | line | values |
 //! |---|---|
-//! | `format` | `"aula history"`, the version of this format: 1. The first line |
+//! | `format` | `"aula history"`, the version of this format: 2. The first line |
 //! | `user` | its name |
 //! | `channel` | its id |
 //! | `send` | channel, sender, client_id, hash of the body (null: nobody was seen to send it) |
@@ -29,6 +29,7 @@
 //! | `history` | reader, channel, first seq that it may see; then its `entries` |
 //! | `entries` | \[entries\]: more of the history above |
 //! | `hit` | reader, channel, sender, seq, id, hash of the body, Unix milliseconds |
+//! | `search` | reader, send, nanoseconds that it was looked for, whether it was found. Not in version 1 |
 //! | `end` | how many lines came before. The last line: a file without it was cut off |
 //!
 //! Times (`at`, opened, closed) are nanoseconds of CLOCK_MONOTONIC; an open connection is closed at 2⁶⁴−1. Hashes are
@@ -51,7 +52,9 @@ use crate::message::{ChannelId, Kind, Millis, Seq};
 use crate::wire::ErrorCode;
 
 const NAME: &str = "aula history";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const OLDEST: u32 = 1;
 /// Entries in one line of a history.
 const ENTRIES_A_LINE: usize = 1000;
 
@@ -85,6 +88,7 @@ enum Line<'a> {
     History(UserNo, ChannelNo, Seq),
     Entries(Cow<'a, [EntryNo]>),
     Hit(UserNo, ChannelNo, UserNo, Seq, Uuid, Body, UnixMillis),
+    Search(UserNo, SendNo, u64, bool),
     End(u64),
 }
 

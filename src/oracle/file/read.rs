@@ -1,9 +1,9 @@
 use std::io::{self, BufRead, Read};
 
-use super::{Head, Line, NAME, VERSION};
+use super::{Head, Line, NAME, OLDEST, VERSION};
 use crate::oracle::record::{
     ChannelNo, Connection, Entry, EntryNo, Event, History, Hit, Malformed, Mark, MembershipChange, Page, Record,
-    ResumeAsked, ResumeReply, Resumed, Seen, Send, SendNo, UserNo, Welcome,
+    ResumeAsked, ResumeReply, Resumed, Search, Seen, Send, SendNo, UserNo, Welcome,
 };
 use crate::oracle::symbols::Symbols;
 
@@ -62,8 +62,8 @@ type Problem = String;
 
 impl Reader {
     fn into_record(self) -> Record {
-        let Record { connections, histories, hits, .. } = self.record;
-        Record { connections, histories, hits, ..self.symbols.into_record() }
+        let Record { connections, histories, hits, searches, .. } = self.record;
+        Record { connections, histories, hits, searches, ..self.symbols.into_record() }
     }
 
     fn take(&mut self, number: u64, text: &[u8]) -> Result<(), Problem> {
@@ -76,9 +76,9 @@ impl Reader {
         };
         let line: Line<'_> = serde_json::from_slice(text).map_err(|error| problem_of(&error))?;
         match line {
-            Line::Format(name, VERSION) if number == 1 && name == NAME => Ok(()),
+            Line::Format(name, OLDEST..=VERSION) if number == 1 && name == NAME => Ok(()),
             Line::Format(name, version) if number == 1 && name == NAME => {
-                Err(format!("format version {version}; this program reads version {VERSION}"))
+                Err(format!("format version {version}; this program reads versions {OLDEST} to {VERSION}"))
             }
             _ if number == 1 => Err(format!("no recorded history: {{\"format\":[\"{NAME}\",{VERSION}]}} is expected")),
             Line::Format(..) => Err("`format` is the first line only".to_owned()),
@@ -109,6 +109,12 @@ impl Reader {
                 self.user(sender)?;
                 self.channel(channel)?;
                 self.record.hits.push(Hit { reader, channel, sender, seq, id, body, at: at.into() });
+                Ok(())
+            }
+            Line::Search(reader, send, waited, is_found) => {
+                self.user(reader)?;
+                self.send(send)?;
+                self.record.searches.push(Search { reader, send, waited, is_found });
                 Ok(())
             }
             line => self.symbol(line),

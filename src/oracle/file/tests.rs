@@ -43,7 +43,7 @@ proptest! {
 fn extreme_numbers_are_judged() {
     let (record, _) = synth::long_record(3, 200);
     let text = String::from_utf8(written(&record)).unwrap();
-    for kind in ["entry", "m", "persisted", "read", "welcome", "gap", "resume", "resumed", "history", "hit"] {
+    for kind in ["entry", "m", "persisted", "read", "welcome", "gap", "resume", "resumed", "history", "hit", "search"] {
         let lines = text.lines().map(|line| {
             if !line.starts_with(&format!("{{\"{kind}\":")) {
                 return line.to_owned();
@@ -63,6 +63,16 @@ fn extreme_numbers_are_judged() {
 }
 
 #[test]
+fn a_record_of_the_first_version_is_read() {
+    let (mut record, _) = synth::long_record(1, 50);
+    record.searches.clear();
+    let text = String::from_utf8(written(&record)).unwrap();
+    let first = text.replacen("history\",2", "history\",1", 1);
+    assert_ne!(first, text);
+    assert_eq!(Record::read(first.as_bytes()).unwrap(), record);
+}
+
+#[test]
 fn a_bad_line_is_named() {
     let (record, _) = synth::long_record(1, 50);
     let text = String::from_utf8(written(&record)).unwrap();
@@ -77,7 +87,7 @@ fn a_bad_line_is_named() {
     let cases = [
         (problem(""), "line 1: the file ends without the line `end`"),
         (problem("{\"user\":\"ada\"}\n"), "line 1: no recorded history"),
-        (with("history\",1", "history\",2"), "line 1: format version 2; this program reads version 1"),
+        (with("history\",2", "history\",3"), "line 1: format version 3; this program reads versions 1 to 2"),
         (second("{\"usr\":\"bob\"}"), "line 3: column 6: unknown variant `usr`, expected one of"),
         (second(&first), "line 3: this user came before, as number 0"),
         (second("bob"), "line 3: column 1: expected value"),

@@ -1,7 +1,7 @@
 use std::io::{self, BufWriter, Write};
 
 use super::{ENTRIES_A_LINE, Head, Line, NAME, VERSION};
-use crate::oracle::record::{Entry, Event, Hit, Mark, MembershipChange, Record, Seen, Send};
+use crate::oracle::record::{Entry, Event, Hit, Mark, MembershipChange, Record, Search, Seen, Send};
 
 impl Record {
     /// Writes it in the format of this version.
@@ -21,6 +21,9 @@ impl Record {
         }
         for Hit { reader, channel, sender, seq, id, body, at } in &self.hits {
             lines.put(&Line::Hit(*reader, *channel, *sender, *seq, *id, *body, (*at).into()))?;
+        }
+        for Search { reader, send, waited, is_found } in &self.searches {
+            lines.put(&Line::Search(*reader, *send, *waited, *is_found))?;
         }
         lines.put(&Line::End(lines.written))?;
         lines.out.flush()

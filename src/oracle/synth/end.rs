@@ -1,7 +1,7 @@
 //! The end of a run: everybody is back, everything is stored, and the members read what there is.
 
 use super::{CHANNELS, Coverage, Synth, USERS};
-use crate::oracle::record::{ChannelNo, Entry, History, Hit, Record, UserNo};
+use crate::oracle::record::{ChannelNo, Entry, History, Hit, Record, Search, Send, SendNo, UserNo};
 
 impl Synth {
     pub(super) fn settle(&mut self) {
@@ -40,6 +40,13 @@ impl Synth {
                 let no = ChannelNo(number as u32);
                 let entries = channel.slice(0, channel.broadcast);
                 let found = entries.iter().find(|entry| !record.entry(**entry).is_system()).copied();
+                let send = found.and_then(|found| {
+                    let Entry { sender, client_id, .. } = *record.entry(found);
+                    let is_it = |send: &Send| (send.sender, Some(send.client_id)) == (sender, client_id);
+                    record.sends.iter().position(is_it)
+                });
+                let search = |send| Search { reader, send: SendNo(send as u32), waited: 1_000_000, is_found: true };
+                record.searches.extend(send.map(search));
                 record.hits.extend(found.map(|found| {
                     let Entry { sender, seq, id, body, at, .. } = *record.entry(found);
                     Hit { reader, channel: no, sender, seq, id, body, at }

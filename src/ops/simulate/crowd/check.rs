@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 
 use super::person::What;
 use super::send::SILENCE;
-use super::{Act, Ask, Crowd, Report, SECOND, Timer};
+use super::{Act, Ask, Crowd, Report, SECOND, Timer, Written};
 use crate::ops::simulate::engine::{ClientNo, Net};
-use crate::oracle::frame::Message;
+use crate::ops::simulate::orders::Unchecked;
+use crate::oracle::frame::{self, Message};
+use crate::oracle::record::Search;
+use crate::wire::ErrorCode;
 
 /// Readings under way at a time, of one thread.
 const AT_ONCE: usize = 32;
@@ -25,25 +28,26 @@ const PAGE: u32 = 100;
 pub(super) struct Checks {
     waiting: VecDeque<Check>,
     under_way: Vec<(ClientNo, Check)>,
-    unfound: Vec<String>,
+    unchecked: Unchecked,
 }
 
 enum Check {
     Reading { client: ClientNo, channel: u32, messages: Vec<Message<'static>> },
-    Finding { client: ClientNo, word: String, until: u64 },
+    Finding { message: Written, since: u64 },
 }
 
 impl Check {
     const fn client(&self) -> ClientNo {
         match self {
-            Self::Reading { client, .. } | Self::Finding { client, .. } => *client,
+            Self::Reading { client, .. } => *client,
+            Self::Finding { message, .. } => message.client,
         }
     }
 }
 
 impl Checks {
-    pub fn take_unfound(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.unfound)
+    pub fn take_unchecked(&mut self) -> Unchecked {
+        std::mem::take(&mut self.unchecked)
     }
 
     /// The client's connection ended: what it was about is asked again.
@@ -71,9 +75,8 @@ impl Crowd {
                 self.checks.waiting.push_back(reading);
             }
         }
-        for (client, word) in self.words.iter().rev().take(SEARCHES) {
-            let finding = Check::Finding { client: *client, word: word.clone(), until: at + FOUND_WITHIN };
-            self.checks.waiting.push_back(finding);
+        for message in self.words.iter().rev().take(SEARCHES) {
+            self.checks.waiting.push_back(Check::Finding { message: message.clone(), since: at });
         }
         let is_at_rest = self.people.iter().all(|person| person.pending.is_empty());
         if is_at_rest {
@@ -119,9 +122,9 @@ impl Crowd {
                 let reference = person.ask(What::Reading, at);
                 self.say(net, client, &Ask::History { reference, channel: id, before: None, after, limit: PAGE });
             }
-            Check::Finding { word, .. } => {
+            Check::Finding { message, .. } => {
                 let reference = person.ask(What::Finding, at);
-                self.say(net, client, &Ask::Search { reference, query: word, limit: 10 });
+                self.say(net, client, &Ask::Search { reference, query: &message.word, limit: 10 });
             }
         }
         self.checks.under_way.push((client, check));
@@ -154,25 +157,49 @@ impl Crowd {
     }
 
     pub(super) fn found_for_the_oracle(&mut self, net: &mut Net<Timer>, client: ClientNo, is_found: bool, at: u64) {
-        let Some(Check::Finding { word, until, .. }) = self.checks.take(client) else { return };
-        if is_found {
-            self.check(net, at);
-        } else if at < until {
+        let Some(Check::Finding { message, since }) = self.checks.take(client) else { return };
+        if !is_found && at < since + FOUND_WITHIN {
             // The index may be behind for a moment.
-            self.checks.waiting.push_back(Check::Finding { client, word, until });
-            net.set_timer(at + PAUSE, Timer::Check);
-        } else {
-            let name = &self.plan.accounts[self.people[client as usize].number as usize].name;
-            let within = FOUND_WITHIN / SECOND;
-            self.checks.unfound.push(format!("{name} finds nothing for {word}, stored more than {within} s before"));
-            self.check(net, at);
+            self.checks.waiting.push_back(Check::Finding { message, since });
+            return net.set_timer(at + PAUSE, Timer::Check);
         }
+        if let Some(recorder) = &mut self.recorder {
+            let reader = recorder.user(&self.plan.accounts[self.people[client as usize].number as usize].name);
+            let send = recorder.send(message.channel, reader, message.client_id, None);
+            recorder.search(Search { reader, send, waited: at.saturating_sub(since), is_found });
+        }
+        self.check(net, at);
     }
 
-    /// The server wants it later.
-    pub(super) fn check_refused(&mut self, net: &mut Net<Timer>, client: ClientNo, again: u64) {
-        self.checks.interrupted(client);
-        net.set_timer(again, Timer::Check);
+    /// The server wants it later, or not at all: then it is given up, and told.
+    pub(super) fn check_refused(
+        &mut self,
+        net: &mut Net<Timer>,
+        client: ClientNo,
+        error: &frame::Error<'_>,
+        (at, again): (u64, u64),
+    ) {
+        if error.retry {
+            self.checks.interrupted(client);
+            return net.set_timer(again, Timer::Check);
+        }
+        let why = format!("{}: {}", error.code.as_str(), error.message);
+        match self.checks.take(client) {
+            // As a server answers whose search is switched off: it promises none.
+            Some(Check::Finding { .. }) if error.code == ErrorCode::Forbidden => {
+                self.checks.unchecked.forbidden = Some(why);
+                self.checks.waiting.retain(|check| matches!(check, Check::Reading { .. }));
+            }
+            Some(Check::Finding { message, .. }) => {
+                self.checks.unchecked.add(format!("the search for {} was refused: {why}", message.word));
+            }
+            Some(Check::Reading { channel, .. }) => {
+                let name = self.plan.group_name(channel);
+                self.checks.unchecked.add(format!("the history of {name} was refused: {why}"));
+            }
+            None => {}
+        }
+        self.check(net, at);
     }
 }
 

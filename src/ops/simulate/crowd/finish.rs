@@ -28,7 +28,7 @@ impl Crowd {
             stages: self.meter.pack(),
             received: self.meter.received,
             expected: self.meter.expected,
-            unfound: self.checks.take_unfound(),
+            unchecked: self.checks.take_unchecked(),
             record,
             record_file: None,
             overflowed,

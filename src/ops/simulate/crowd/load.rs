@@ -30,7 +30,7 @@ impl Crowd {
 
     /// Goes to when the next message is due; false if there is none.
     fn advance(&mut self, is_first: bool) -> bool {
-        let share = self.people.len() as f64 / f64::from(self.plan.clients().max(1));
+        let share = self.writers.len() as f64 / f64::from(self.all_writers.max(1));
         loop {
             let since = self.load.next.saturating_sub(self.load.began);
             let Some(span) = self.plan.span_at(since) else { return false };
@@ -79,7 +79,7 @@ impl Crowd {
         let typed_at = scheduled + think.min.as_nanos() as u64 + self.rng.below(longest.max(1));
         // What would be written after the end is written at once: as much is sent as was asked for.
         let is_in_time = typed_at < self.load.began + self.plan.duration().as_nanos() as u64;
-        if is_in_time && self.rng.chance(per_message.typing.min(1.0)) {
+        if is_in_time && self.rng.chance(per_message.typing) {
             if let Some(id) = self.ids[channel as usize] {
                 self.say(net, client, &Ask::Typing { channel: id });
             }
@@ -100,9 +100,10 @@ impl Crowd {
         mean as u32 + u32::from(self.rng.chance(mean.fract()))
     }
 
-    /// A client and one of its channels.
+    /// A client that can write, and one of its channels; none if there is nobody.
     pub(super) fn somebody(&mut self) -> Option<(ClientNo, u32)> {
-        let client = self.rng.below(self.people.len() as u64) as u32;
+        let index = self.rng.below((self.writers.len() as u64).max(1)) as usize;
+        let client = *self.writers.get(index)?;
         let number = self.people.get(client as usize)?.number;
         let channel = self.plan.choose_channel(number, &mut self.rng)?;
         Some((client, channel))

@@ -1,13 +1,15 @@
 //! Reading back, and searching.
 
 use super::person::What;
-use super::{Ask, Crowd, Timer};
+use super::{Ask, Crowd, Timer, Written, body};
 use crate::ops::simulate::engine::{ClientNo, Net};
 use crate::ops::simulate::measured::Stage;
 use crate::oracle::frame::{Message, SearchResults, Sent};
 
 /// A screen full.
 const PAGE: u32 = 50;
+/// What was due while its client had no connection, as an error.
+const AWAY: &str = "away";
 /// Hits that people look at.
 const HITS: u32 = 20;
 
@@ -15,7 +17,9 @@ impl Crowd {
     /// Somebody opens one of its channels.
     pub(super) fn look_back(&mut self, net: &mut Net<Timer>, scheduled: u64) {
         let Some((client, channel)) = self.somebody() else { return };
-        let (Some(id), true) = (self.ids[channel as usize], self.people[client as usize].is_here()) else { return };
+        let (Some(id), true) = (self.ids[channel as usize], self.people[client as usize].is_here()) else {
+            return self.meter.error(Stage::History, AWAY);
+        };
         let reference = self.people[client as usize].ask(What::History, scheduled);
         self.note_sent(client, &Sent::Newest { reference, channel: id });
         self.say(net, client, &Ask::History { reference, channel: id, before: None, after: None, limit: PAGE });
@@ -23,15 +27,20 @@ impl Crowd {
 
     /// Somebody looks for one of its messages.
     pub(super) fn look_for_something(&mut self, net: &mut Net<Timer>, scheduled: u64) {
-        if self.words.is_empty() {
-            return;
+        let index = self.rng.below((self.words.len() as u64).max(1)) as usize;
+        let (client, word) = match self.words.get(index) {
+            Some(Written { client, word, .. }) => (*client, word.clone()),
+            // Before anything is stored it is looked for in vain.
+            None => {
+                let Some((client, _)) = self.somebody() else { return };
+                (client, body::word(&self.plan.settings.run, self.people[client as usize].number, 0))
+            }
+        };
+        if !self.people[client as usize].is_here() {
+            return self.meter.error(Stage::Search, AWAY);
         }
-        let index = self.rng.below(self.words.len() as u64) as usize;
-        let Some((client, word)) = self.words.get(index).cloned() else { return };
-        if self.people[client as usize].is_here() {
-            let reference = self.people[client as usize].ask(What::Search, scheduled);
-            self.say(net, client, &Ask::Search { reference, query: &word, limit: HITS });
-        }
+        let reference = self.people[client as usize].ask(What::Search, scheduled);
+        self.say(net, client, &Ask::Search { reference, query: &word, limit: HITS });
     }
 
     pub(super) fn page(

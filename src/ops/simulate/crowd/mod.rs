@@ -22,6 +22,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use uuid::Uuid;
+
 use super::engine::{ClientNo, Data, Engine, Net, Options, Rng, clock};
 use super::meter::Meter;
 use super::orders::{Order, Report};
@@ -109,6 +111,15 @@ pub struct Setup {
     pub record: Option<usize>,
 }
 
+/// A stored message: who wrote it where, what names it, and the word that no other one has.
+#[derive(Debug, Clone)]
+struct Written {
+    client: ClientNo,
+    channel: ChannelId,
+    client_id: Uuid,
+    word: String,
+}
+
 pub struct Crowd {
     plan: Arc<Plan>,
     share: Share,
@@ -119,6 +130,9 @@ pub struct Crowd {
     /// When the first order came.
     began: u64,
     people: Vec<Person>,
+    /// Those who can write, and how many there are in all parts.
+    writers: Vec<ClientNo>,
+    all_writers: u32,
     /// How many were welcomed at least once.
     arrived: u32,
     /// Channels' ids, as far as they are known, and back.
@@ -129,8 +143,8 @@ pub struct Crowd {
     creations: Creations,
     load: Load,
     checks: Checks,
-    /// Stored messages that can be searched for: who wrote them, and their word.
-    words: VecDeque<(ClientNo, String)>,
+    /// Stored messages that can be searched for.
+    words: VecDeque<Written>,
     pen: Pen,
     filling: Filling,
     rng: Rng,
@@ -167,6 +181,7 @@ impl Crowd {
             person
         });
         let people: Vec<_> = people.collect();
+        let writers = (0..clients).filter(|client| plan.can_write(share.number(*client))).collect();
         let mut crowd = Self {
             share,
             target,
@@ -175,6 +190,8 @@ impl Crowd {
             act: Act::Waiting,
             began: 0,
             people,
+            writers,
+            all_writers: plan.writers(),
             arrived: 0,
             ids: vec![None; plan.channels.len()],
             known: HashMap::new(),

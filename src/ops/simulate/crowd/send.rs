@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::person::{Pending, What};
-use super::{Act, Ask, ChannelId, Crowd, SECOND, Timer};
+use super::{Act, Ask, ChannelId, Crowd, SECOND, Timer, Written};
 use crate::ops::simulate::crowd::body;
 use crate::ops::simulate::engine::{ClientNo, Net, clock};
 use crate::ops::simulate::measured::Stage;
@@ -142,7 +142,8 @@ impl Crowd {
         if self.words.len() == WORDS {
             self.words.pop_front();
         }
-        self.words.push_back((client, body::word(&self.plan.settings.run, person.number, pending.number)));
+        let word = body::word(&self.plan.settings.run, person.number, pending.number);
+        self.words.push_back(Written { client, channel, client_id, word });
     }
 
     /// Accepted, and then not taken into the log: nobody in a run is removed, so that the oracle judges it.
@@ -185,7 +186,7 @@ impl Crowd {
             What::Search => self.meter.error(Stage::Search, code),
             What::Creating(channel) => self.not_made(net, channel, code, &error.message, error.retry),
             What::Resume | What::Missed(_) => net.set_timer(at + pause, Timer::Resume(client)),
-            What::Reading | What::Finding => self.check_refused(net, client, at + pause),
+            What::Reading | What::Finding => self.check_refused(net, client, error, (at, at + pause)),
             What::Leaving => self.look_whether_all_have_left(),
         }
     }

@@ -75,11 +75,13 @@ impl Comparison {
     pub fn of(now: &Measured, then: &Measured) -> Self {
         let stages =
             Stage::ALL.into_iter().flat_map(|stage| [Metric::P50, Metric::P99].map(|m| Subject::Stage(stage, m)));
+        let work =
+            [Subject::Reach, Subject::Errors, Subject::Stage(Stage::Accepted, Metric::Rate), Subject::ReceivedRate];
         let server = [Subject::ServerCpuPerDelivery, Subject::ServerRss, Subject::ConnectionBytes];
         Self {
             with: Millis(then.began_at),
             differences: differences(now, then),
-            rows: stages.chain(server).filter_map(|subject| Row::of(subject, now, then)).collect(),
+            rows: stages.chain(work).chain(server).filter_map(|subject| Row::of(subject, now, then)).collect(),
         }
     }
 }
@@ -94,35 +96,50 @@ impl Row {
             (Some(_), Some(0.0)) => Some(1.0),
             _ => None,
         };
-        let noise = noise(subject, now, then);
-        let change = match (before, after, ratio) {
-            (None, None, _) => return None,
-            (Some(_), None, _) => Change::OnlyThen,
-            // What was nothing has no ratio: any of it is new.
-            (None, _, _) | (_, _, None) => Change::OnlyNow,
-            (Some(_), Some(_), Some(ratio)) => change(ratio, noise),
+        let noise = match (subject, before, after) {
+            (Subject::Errors, Some(before), Some(after)) => Some(noise_of_counts(before, after)),
+            _ => noise(subject, now, then),
         };
+        let change =
+            match (before, after, ratio) {
+                (None, None, _) => return None,
+                (Some(_), None, _) => Change::OnlyThen,
+                // No error before, and more now than chance makes: a handful has no ratio, and is no news.
+                (Some(_), Some(after), None) if subject == Subject::Errors => {
+                    if after > STANDARD_ERRORS * after.sqrt() { Change::Worse } else { Change::WithinNoise }
+                }
+                // What was nothing has no ratio: any of it is new.
+                (None, _, _) | (_, _, None) => Change::OnlyNow,
+                (Some(_), Some(_), Some(ratio)) => change(subject, ratio, noise),
+            };
         Some(Self { subject, then: before, now: after, ratio, noise, change })
     }
 }
 
-/// All that is compared here is better when it is smaller.
-fn change(ratio: f64, noise: Option<f64>) -> Change {
+fn change(subject: Subject, ratio: f64, noise: Option<f64>) -> Change {
     let distance = ratio.max(f64::MIN_POSITIVE).ln().abs();
+    // What did not arrive is no matter of the machine's mood.
+    let between_runs = if subject == Subject::Reach { 0.0 } else { BETWEEN_RUNS };
     match noise {
-        _ if distance <= BETWEEN_RUNS.ln_1p() => Change::WithinNoise,
+        _ if distance <= between_runs.ln_1p() => Change::WithinNoise,
         None => Change::Unsure,
         Some(noise) if distance <= noise.ln_1p() => Change::WithinNoise,
-        Some(_) if ratio < 1.0 => Change::Better,
+        Some(_) if (ratio < 1.0) != subject.is_better_larger() => Change::Better,
         Some(_) => Change::Worse,
     }
+}
+
+/// Of two counts of what comes by chance (Poisson), the one by the other.
+fn noise_of_counts(before: f64, after: f64) -> f64 {
+    (STANDARD_ERRORS * (1.0 / before.max(1.0) + 1.0 / after.max(1.0)).sqrt()).exp_m1().max(BETWEEN_RUNS)
 }
 
 /// What both runs' seconds explain, and at least [`BETWEEN_RUNS`].
 fn noise(subject: Subject, now: &Measured, then: &Measured) -> Option<f64> {
     let batches = |run: &Measured| -> Option<f64> {
         let of_second: fn(&Second, Subject) -> Option<f64> = match subject {
-            Subject::Stage(_, Metric::P50 | Metric::P99) | Subject::ServerCpuPerDelivery => in_second,
+            Subject::Stage(..) | Subject::ReceivedRate | Subject::ServerCpuPerDelivery => in_second,
+            Subject::Reach => return Some(0.0),
             // Memory doesn't vary by chance from second to second; it grows or it doesn't.
             _ => return Some(0.0),
         };
@@ -130,16 +147,24 @@ fn noise(subject: Subject, now: &Measured, then: &Measured) -> Option<f64> {
         standard_error(&values)
     };
     let together = batches(now)?.hypot(batches(then)?);
-    Some((STANDARD_ERRORS * together).exp_m1().max(BETWEEN_RUNS))
+    let least = if subject == Subject::Reach { 0.0 } else { BETWEEN_RUNS };
+    Some((STANDARD_ERRORS * together).exp_m1().max(least))
 }
 
 /// The figure of one second alone; `None` for a second that has none, or nothing but zero.
 fn in_second(second: &Second, subject: Subject) -> Option<f64> {
     let value = match subject {
         Subject::Stage(stage, metric) => {
-            let (_, p50, p99) = second.stages.get(&stage).filter(|(count, ..)| *count > 0)?;
-            (if metric == Metric::P50 { *p50 } else { *p99 }) as f64
+            let (count, p50, p99) = second.stages.get(&stage).filter(|(count, ..)| *count > 0)?;
+            let figure = match metric {
+                Metric::P50 => p50,
+                Metric::P99 => p99,
+                // What else there is of a second is how many there were.
+                _ => count,
+            };
+            *figure as f64
         }
+        Subject::ReceivedRate => second.received as f64,
         _ if second.received == 0 => return None,
         _ => second.server?.cpu.as_secs_f64() * 1e6 / second.received as f64,
     };
@@ -207,8 +232,8 @@ mod tests {
         let comparison = Comparison::of(&run, &run);
         assert!(comparison.differences.is_empty());
         assert!(comparison.rows.iter().all(|row| row.change == Change::WithinNoise && row.ratio == Some(1.0)));
-        // Four stages with p50 and p99, and the server's three figures.
-        assert_eq!(comparison.rows.len(), 11);
+        // Four stages with p50 and p99, the work done, and the server's three figures.
+        assert_eq!(comparison.rows.len(), 15);
     }
 
     #[test]
@@ -254,6 +279,44 @@ mod tests {
         assert_eq!(row(&comparison, "server.rss").change, Change::OnlyNow);
         let differences = [("rate", "1000", "2000"), ("scenario", "idle", "chat")];
         assert_eq!(comparison.differences, differences.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+    }
+
+    #[test]
+    fn work_that_is_not_done_is_worse() {
+        let then = fake::measured();
+        let mut now = fake::measured();
+        now.received -= 2_000;
+        now.stages.get_mut(&Stage::Accepted).unwrap().errors.insert("overloaded".to_owned(), 400);
+        let comparison = Comparison::of(&now, &then);
+        // A share of 98 % is within 10 %, and still no noise.
+        assert_eq!(row(&comparison, "reach").change, Change::Worse);
+        assert_eq!(row(&comparison, "errors").change, Change::Worse);
+        assert_eq!(row(&comparison, "received.rate").change, Change::WithinNoise);
+        assert_eq!(row(&Comparison::of(&then, &now), "reach").change, Change::Better);
+        now.received /= 2;
+        now.lasted *= 2;
+        let comparison = Comparison::of(&now, &then);
+        assert_eq!(row(&comparison, "received.rate").change, Change::Worse);
+        assert_eq!(row(&comparison, "accepted.rate").change, Change::Worse);
+        assert_eq!(row(&Comparison::of(&then, &now), "received.rate").change, Change::Better);
+    }
+
+    #[test]
+    fn a_few_errors_more_are_chance() {
+        let mut then = fake::measured();
+        let mut now = fake::measured();
+        let mut change = |before: u64, after: u64| {
+            for (run, count) in [(&mut then, before), (&mut now, after)] {
+                run.stages.get_mut(&Stage::Accepted).unwrap().errors = [("timeout".to_owned(), count)].into();
+            }
+            row(&Comparison::of(&now, &then), "errors").change
+        };
+        assert_eq!(change(0, 2), Change::WithinNoise);
+        assert_eq!(change(0, 20), Change::Worse);
+        assert_eq!(change(10, 14), Change::WithinNoise);
+        assert_eq!(change(100, 200), Change::Worse);
+        assert_eq!(change(200, 100), Change::Better);
+        assert_eq!(change(20, 0), Change::Better);
     }
 
     #[test]

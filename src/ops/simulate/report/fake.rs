@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::measured::{Latencies, Measured, Second, Server, Stage, Usage, Verdict};
+use super::super::measured::{Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
 use crate::oracle::Counts;
 
 /// Forty seconds of `chat`: a ramp, then a steady rate with one bad second, and a few errors.
@@ -17,6 +17,8 @@ pub(super) fn measured() -> Measured {
             .into(),
         began_at: 1_795_377_600_120,
         lasted: Duration::from_secs(40),
+        watched: Duration::from_secs(41),
+        whole: Duration::from_secs(47),
         was_interrupted: false,
         clients: 1000,
         stages: BTreeMap::new(),
@@ -28,7 +30,11 @@ pub(super) fn measured() -> Measured {
             at_rest: 9_437_184,
             connected: 13_950_976,
         }),
-        own: Usage { cpu: Duration::from_millis(318), resident: 11_534_336 },
+        own: Own {
+            used: Usage { cpu: Duration::from_millis(318), resident: 11_534_336 },
+            at_rest: 8_388_608,
+            connected: 10_485_760,
+        },
         verdict: Some(Verdict {
             counts: Counts { attempts: 40_000, acknowledged: 39_997, ok: 39_997, recovered: 3, ..Counts::default() },
             broken: 0,

@@ -110,19 +110,16 @@ fn marks(report: &Report<'_>) -> Vec<(&'static str, String)> {
 /// The run in a few large numbers.
 fn figures(run: &Measured) -> Markup {
     let server = run.server.as_ref();
-    let share_of_core = |cpu: f64| format!("{:.0}%", 100.0 * cpu / run.lasted.as_secs_f64());
     let figures = [
         ("clients", Some(Unit::Count.show(run.clients as f64))),
         ("reach", (run.expected > 0).then(|| Unit::Share.show(run.reach()))),
         ("messages received", Some(Unit::Count.show(run.received as f64))),
         ("errors", Some(Unit::Count.show(run.error_count() as f64))),
         ("server’s CPU a delivery", run.cpu_per_delivery().map(|micros| Unit::Microseconds.show(micros))),
-        (
-            "server’s CPU, of a core",
-            server.filter(|_| !run.lasted.is_zero()).map(|server| share_of_core(server.used.cpu.as_secs_f64())),
-        ),
+        ("server’s CPU, of a core", run.share_of_core().map(|share| format!("{:.0}%", 100.0 * share))),
         ("server’s memory", server.map(|server| Unit::Bytes.show(server.used.resident as f64))),
         ("memory a connection", run.bytes_per_connection().map(|bytes| Unit::Bytes.show(bytes))),
+        ("tool’s memory a client", run.own_bytes_per_client().map(|bytes| Unit::Bytes.show(bytes))),
         ("tool’s CPU a message", run.own_cpu_per_received().map(|micros| Unit::Microseconds.show(micros))),
     ];
     html! {

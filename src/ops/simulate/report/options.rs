@@ -102,6 +102,21 @@ impl Reporter {
         self.thresholds.iter().map(|threshold| threshold.judge(run)).collect()
     }
 
+    /// Writes the reports, and prints nothing of them.
+    ///
+    /// Errors: a report that couldn't be written.
+    pub fn write(&self, run: &Measured, output: &Output) -> anyhow::Result<()> {
+        self.write_files(&Report::of(run, &self.thresholds, self.earlier.as_ref()), output)
+    }
+
+    fn write_files(&self, report: &Report<'_>, output: &Output) -> anyhow::Result<()> {
+        self.files.iter().try_for_each(|file| {
+            file.write(report)?;
+            output.note(format_args!("report written to {}", file.path.display()));
+            Ok(())
+        })
+    }
+
     /// Writes the reports, and prints the end of the run: tables, or with `--output json` the JSON report.
     ///
     /// Returns how the process should exit: [`Exit::Failed`] if a promise was broken, [`Exit::Threshold`] if a threshold
@@ -109,11 +124,7 @@ impl Reporter {
     pub fn conclude(&self, run: &Measured, output: &Output) -> anyhow::Result<Exit> {
         let report = Report::of(run, &self.thresholds, self.earlier.as_ref());
         // Files first: whoever reads stdout may have gone away, and the run is not to be had again.
-        let written = self.files.iter().try_for_each(|file| {
-            file.write(&report)?;
-            output.note(format_args!("report written to {}", file.path.display()));
-            anyhow::Ok(())
-        });
+        let written = self.write_files(&report, output);
         if output.is_json() {
             output.text(&json::write(&report)?)?;
         } else {
@@ -138,7 +149,7 @@ impl ReportFile {
 mod tests {
     use clap::Parser;
 
-    use super::super::super::measured::Verdict;
+    use super::super::super::measured::{Verdict, Violation};
     use super::super::fake;
     use super::*;
     use crate::ops::output::tests::Captured;
@@ -183,7 +194,8 @@ mod tests {
     fn a_broken_promise_weighs_more_than_a_crossed_threshold() {
         let reporter = options(&["--threshold", "reach>=1"]).unwrap().prepare().unwrap();
         let mut run = fake::measured();
-        let violations = vec![("P1".to_owned(), "seq 7 is lost".to_owned())];
+        let seen = "seq 7 is lost".to_owned();
+        let violations = vec![Violation { promise: "P1".to_owned(), seen, messages: Vec::new() }];
         run.verdict = Some(Verdict { counts: Counts { lost: 1, ..Counts::default() }, broken: 1, violations });
         let (exit, text) = conclude(&reporter, &run, output::Format::Table);
         assert_eq!(exit, Exit::Failed);

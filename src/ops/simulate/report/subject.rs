@@ -14,7 +14,7 @@ pub enum Metric {
     Mean,
     Count,
     Errors,
-    /// Samples a second, over the time in which messages were sent.
+    /// Samples a second, over the time in which messages were sent; connections, over the whole run.
     Rate,
 }
 
@@ -45,8 +45,9 @@ impl Metric {
     }
 
     /// Of `latencies`; `None` where there are no samples, or no time in which they could have come.
-    fn of(self, latencies: &Latencies, measured: &Measured) -> Option<f64> {
+    fn of(self, stage: Stage, latencies: &Latencies, measured: &Measured) -> Option<f64> {
         let micros = &latencies.micros;
+        let during = if stage == Stage::Connect { measured.whole } else { measured.lasted };
         if micros.is_empty() {
             return None;
         }
@@ -60,7 +61,7 @@ impl Metric {
             Self::Mean => Some(micros.mean()),
             Self::Count => Some(micros.len() as f64),
             Self::Errors => Some(latencies.error_count() as f64),
-            Self::Rate => (!measured.lasted.is_zero()).then(|| micros.len() as f64 / measured.lasted.as_secs_f64()),
+            Self::Rate => (!during.is_zero()).then(|| micros.len() as f64 / during.as_secs_f64()),
         }
     }
 }
@@ -73,6 +74,8 @@ pub enum Subject {
     Reach,
     /// Of all stages.
     Errors,
+    /// Messages received by others than their sender, a second, while messages were sent.
+    ReceivedRate,
     ServerCpuPerDelivery,
     /// Resident memory.
     ServerRss,
@@ -81,8 +84,14 @@ pub enum Subject {
 
 impl Subject {
     /// What is no figure of a stage.
-    pub const OF_THE_RUN: [Self; 5] =
-        [Self::Reach, Self::Errors, Self::ServerCpuPerDelivery, Self::ServerRss, Self::ConnectionBytes];
+    pub const OF_THE_RUN: [Self; 6] = [
+        Self::Reach,
+        Self::Errors,
+        Self::ReceivedRate,
+        Self::ServerCpuPerDelivery,
+        Self::ServerRss,
+        Self::ConnectionBytes,
+    ];
 
     /// Every figure that has a name.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -95,6 +104,7 @@ impl Subject {
             Self::Stage(stage, metric) => format!("{}.{}", stage.name(), metric.name()),
             Self::Reach => "reach".to_owned(),
             Self::Errors => "errors".to_owned(),
+            Self::ReceivedRate => "received.rate".to_owned(),
             Self::ServerCpuPerDelivery => "server.cpu_per_delivery".to_owned(),
             Self::ServerRss => "server.rss".to_owned(),
             Self::ConnectionBytes => "connection.bytes".to_owned(),
@@ -110,9 +120,15 @@ impl Subject {
             Self::Stage(_, metric) => metric.unit(),
             Self::Reach => Unit::Share,
             Self::Errors => Unit::Count,
+            Self::ReceivedRate => Unit::PerSecond,
             Self::ServerCpuPerDelivery => Unit::Microseconds,
             Self::ServerRss | Self::ConnectionBytes => Unit::Bytes,
         }
+    }
+
+    /// Whether more of it is better.
+    pub const fn is_better_larger(self) -> bool {
+        matches!(self, Self::Reach | Self::ReceivedRate | Self::Stage(_, Metric::Rate))
     }
 
     /// Its value in a run, in its [`Subject::unit`].
@@ -124,11 +140,13 @@ impl Subject {
         match self {
             Self::Stage(stage, metric) => {
                 let latencies = measured.stages.get(&stage);
-                latencies.and_then(|latencies| metric.of(latencies, measured)).ok_or("no samples")
+                latencies.and_then(|latencies| metric.of(stage, latencies, measured)).ok_or("no samples")
             }
             Self::Reach if measured.expected == 0 => Err("nothing was to be received"),
             Self::Reach => Ok(measured.reach()),
             Self::Errors => Ok(measured.error_count() as f64),
+            Self::ReceivedRate if measured.expected == 0 => Err("nothing was to be received"),
+            Self::ReceivedRate => measured.received_rate().ok_or("nothing was sent"),
             Self::ServerCpuPerDelivery if measured.received == 0 => Err("nothing was received"),
             Self::ServerCpuPerDelivery => measured.cpu_per_delivery().ok_or(UNSEEN),
             Self::ServerRss => Ok(measured.server.as_ref().ok_or(UNSEEN)?.used.resident as f64),
@@ -143,6 +161,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_rate_is_of_the_time_in_which_it_was_counted() {
+        let run = super::super::fake::measured();
+        let of = |name| Subject::named(name).unwrap().of(&run).unwrap();
+        assert_eq!(of("connect.rate"), 5_000.0 / 47.0);
+        assert_eq!(of("accepted.rate"), 35_000.0 / 40.0);
+        assert_eq!(of("received.rate"), 119_988.0 / 40.0);
+        assert_eq!(run.share_of_core(), Some(0.492 / 41.0));
+    }
 
     #[test]
     fn every_name_is_its_own_and_leads_back() {

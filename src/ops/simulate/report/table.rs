@@ -3,7 +3,7 @@
 use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::super::measured::{Latencies, Measured, Stage, Verdict};
+use super::super::measured::{Latencies, Measured, Stage, Verdict, Violation};
 use super::compare::{Change, Comparison};
 use super::unit::{Unit, ratio};
 use super::{Judged, Report};
@@ -154,8 +154,8 @@ fn server(run: &Measured) -> Vec<String> {
     if let Some(micros) = run.cpu_per_delivery() {
         cpu.push(format!("{} CPU a delivery", Unit::Microseconds.show(micros)));
     }
-    if !run.lasted.is_zero() {
-        cpu.push(format!("{:.0}% of a core", 100.0 * used.cpu.as_secs_f64() / run.lasted.as_secs_f64()));
+    if let Some(share) = run.share_of_core() {
+        cpu.push(format!("{:.0}% of a core", 100.0 * share));
     }
     let mut memory = vec![format!("{} resident", Unit::Bytes.show(used.resident as f64))];
     if let Some(bytes) = run.bytes_per_connection() {
@@ -165,11 +165,13 @@ fn server(run: &Measured) -> Vec<String> {
 }
 
 fn own(run: &Measured) -> String {
-    let resident = format!("{} resident", Unit::Bytes.show(run.own.resident as f64));
-    match run.own_cpu_per_received() {
-        Some(micros) => format!("{} CPU a message received, {resident}", Unit::Microseconds.show(micros)),
-        None => format!("{} CPU, {resident}", Unit::Microseconds.show(run.own.cpu.as_secs_f64() * 1e6)),
-    }
+    let used = run.own.used;
+    let cpu = match run.own_cpu_per_received() {
+        Some(micros) => format!("{} CPU a message received", Unit::Microseconds.show(micros)),
+        None => format!("{} CPU", Unit::Microseconds.show(used.cpu.as_secs_f64() * 1e6)),
+    };
+    let a_client = run.own_bytes_per_client().map(|bytes| format!(", {} a client", Unit::Bytes.show(bytes)));
+    format!("{cpu}, {} resident{}", Unit::Bytes.show(used.resident as f64), a_client.unwrap_or_default())
 }
 
 fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
@@ -192,7 +194,7 @@ fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
             count(recovered)
         ),
     ];
-    for (promise, seen) in violations.iter().take(VIOLATIONS_SHOWN) {
+    for Violation { promise, seen, .. } in violations.iter().take(VIOLATIONS_SHOWN) {
         lines.push(format!("{} {}", painter.paint(&printable(promise), BAD), printable(seen)));
     }
     let shown = violations.len().min(VIOLATIONS_SHOWN) as u64;

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 pub use parse::{ScenarioError, read};
 
+/// No part of a scenario lasts longer, nor do all phases together.
+pub const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
 /// The built-in scenarios by their names.
 pub const BUILT_IN: [(&str, &str); 5] = [
     ("idle", include_str!("../scenarios/idle.yaml")),
@@ -146,6 +149,7 @@ pub struct PerMessage {
     pub history: f64,
     #[serde(default)]
     pub search: f64,
+    /// The share of messages before which their writer is seen typing; the others are written at once.
     #[serde(default)]
     pub typing: f64,
 }

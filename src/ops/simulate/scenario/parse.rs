@@ -1,8 +1,10 @@
 //! A scenario from its YAML.
 
+use std::time::Duration;
+
 use serde_saphyr::{DuplicateKeyPolicy, Error, Options};
 
-use super::{BUILT_IN, PhaseKind, Scenario, ShapeKind};
+use super::{BUILT_IN, LONGEST, PhaseKind, Scenario, ShapeKind};
 use crate::ops::simulate::crowd::body::SHORTEST;
 
 /// The longest file that is read.
@@ -83,19 +85,22 @@ fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
     if scenario.receipts.every.is_zero() {
         return wrong("receipts.every", "a time above 0 is expected");
     }
+    let times = [("think", scenario.think.max), ("receipts.every", scenario.receipts.every)];
+    if let Some((key, _)) = times.iter().find(|(_, time)| *time > LONGEST) {
+        return wrong(key, &too_long());
+    }
     let shares = [
         ("msgpack", scenario.msgpack),
+        // Somebody types before a message or doesn't.
+        ("per_message.typing", scenario.per_message.typing),
         ("receipts.delivered", scenario.receipts.delivered),
         ("receipts.read", scenario.receipts.read),
     ];
     if let Some((key, _)) = shares.iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
         return wrong(key, "a share from 0 to 1 is expected");
     }
-    let often = [
-        ("per_message.history", scenario.per_message.history),
-        ("per_message.search", scenario.per_message.search),
-        ("per_message.typing", scenario.per_message.typing),
-    ];
+    let often =
+        [("per_message.history", scenario.per_message.history), ("per_message.search", scenario.per_message.search)];
     if let Some((key, _)) = often.iter().find(|(_, times)| !(0.0..=100.0).contains(times)) {
         return wrong(key, "times for each message, from 0 to 100, are expected");
     }
@@ -109,6 +114,9 @@ fn check_channels(
 ) -> Result<(), ScenarioError> {
     if scenario.channels.is_empty() {
         return wrong("channels", "at least one is expected");
+    }
+    if scenario.rate > 0.0 && scenario.channels.iter().all(|shape| shape.weight == 0.0) {
+        return wrong("channels", "a weight above 0 is expected for one of them: messages go nowhere else");
     }
     for (index, shape) in scenario.channels.iter().enumerate() {
         let key = |name: &str| format!("channels[{index}].{name}");
@@ -150,6 +158,9 @@ fn check_phases(
         if phase.duration.is_zero() && phase.phase != PhaseKind::Ramp {
             return wrong(&key("duration"), "a time above 0 is expected");
         }
+        if phase.duration > LONGEST {
+            return wrong(&key("duration"), &too_long());
+        }
         if phase.rate.is_some_and(|factor| !(0.0..=1000.0).contains(&factor)) {
             return wrong(&key("rate"), "a multiple of the rate from 0 to 1000 is expected");
         }
@@ -164,7 +175,14 @@ fn check_phases(
             return wrong(&key("within"), "no more than the phase's duration is expected");
         }
     }
+    if scenario.phases.iter().map(|phase| phase.duration).sum::<Duration>() > LONGEST {
+        return wrong("phases", &too_long());
+    }
     Ok(())
+}
+
+fn too_long() -> String {
+    format!("no more than {} days are expected", LONGEST.as_secs() / 86_400)
 }
 
 impl Scenario {

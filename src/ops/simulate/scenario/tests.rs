@@ -36,6 +36,11 @@ fn values_out_of_bounds_are_refused() {
         ("duration: 2s", "duration: 2s, share: 0.5", "phases[0].share: only a reconnect_storm"),
         ("duration: 2s", "duration: 0s", "phases[0].duration: a time"),
         ("rate: 1", "rate: 1\nmsgpack: 2", "msgpack: a share"),
+        ("rate: 1", "rate: 1\nper_message: {typing: 1.5}", "per_message.typing: a share"),
+        ("rate: 1", "rate: 1\nthink: {min: 1s, max: 800h}", "think: no more than 30 days"),
+        ("shape: direct", "shape: direct, weight: 0", "channels: a weight above 0"),
+        ("duration: 2s", "duration: 800h", "phases[0].duration: no more than 30 days"),
+        ("duration: 2s}", "duration: 400h}, {phase: hold, duration: 400h}", "phases: no more than 30 days"),
         ("rate: 1", "rate: 1\nbody: {min: 5, max: 5}", "body: "),
     ];
     for (right, replaced, message) in wrong {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::super::super::measured::{Latencies, Measured, Stage, Verdict};
+use super::super::super::measured::{Latencies, Measured, Stage, Verdict, Violation};
 use super::super::Judged;
 use super::super::compare::{Change, Comparison};
 use super::super::unit::{Unit, ratio};
@@ -140,7 +140,7 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
         @else {
             p.bad { (count(*broken)) " violations:" }
             ul {
-                @for (promise, seen) in violations.iter().take(VIOLATIONS_SHOWN) { li { b { (promise) } " " (seen) } }
+                @for Violation { promise, seen, .. } in violations.iter().take(VIOLATIONS_SHOWN) { li { b { (promise) } " " (seen) } }
             }
             @if *broken > shown {
                 p { "… and " (count(*broken - shown)) " more; the JSON report describes some of each promise." }

@@ -1,4 +1,4 @@
-use super::super::super::measured::{Second, Stage};
+use super::super::super::measured::{Second, Stage, Violation};
 use super::super::fake;
 use super::*;
 
@@ -22,7 +22,8 @@ fn texts_from_elsewhere_stay_texts() {
     run.settings.insert("<i>".to_owned(), "\"><svg onload=x>".to_owned());
     if let Some(verdict) = &mut run.verdict {
         verdict.broken = 1;
-        verdict.violations.push(("P1".to_owned(), "</style><b>lost</b>".to_owned()));
+        let seen = "</style><b>lost</b>".to_owned();
+        verdict.violations.push(Violation { promise: "P1".to_owned(), seen, messages: Vec::new() });
     }
     let page = written(&run, None);
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));

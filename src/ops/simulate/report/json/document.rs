@@ -6,10 +6,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::super::super::measured::{Latencies, Measured, Second, Server, Stage, Usage, Verdict};
+use super::super::super::measured::{self, Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
 use super::{curve, histogram};
 use crate::message::Millis;
-use crate::oracle::Counts;
+use crate::oracle::{Counts, MessageIds};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Run {
@@ -17,12 +17,15 @@ pub(super) struct Run {
     settings: BTreeMap<String, String>,
     began_at: Millis,
     lasted_us: u64,
+    /// Reports of before there was a difference have none of these two.
+    watched_us: Option<u64>,
+    whole_us: Option<u64>,
     was_interrupted: bool,
     clients: u64,
     received: u64,
     expected: u64,
     server: Option<ServerUsage>,
-    own: ProcessUsage,
+    own: OwnUsage,
     verdict: Option<Promises>,
     stages: BTreeMap<Stage, StageLatencies>,
     seconds: Vec<OneSecond>,
@@ -32,6 +35,16 @@ pub(super) struct Run {
 struct ProcessUsage {
     cpu_us: u64,
     resident_bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OwnUsage {
+    #[serde(flatten)]
+    used: ProcessUsage,
+    #[serde(default)]
+    resident_at_rest_bytes: u64,
+    #[serde(default)]
+    resident_connected_bytes: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +68,8 @@ struct Promises {
 struct Violation {
     promise: String,
     seen: String,
+    #[serde(default)]
+    messages: Vec<MessageIds>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,6 +156,8 @@ impl From<&Measured> for Run {
             settings: run.settings.clone(),
             began_at: Millis(run.began_at),
             lasted_us: micros(run.lasted),
+            watched_us: Some(micros(run.watched)),
+            whole_us: Some(micros(run.whole)),
             was_interrupted: run.was_interrupted,
             clients: run.clients,
             received: run.received,
@@ -150,7 +167,11 @@ impl From<&Measured> for Run {
                 resident_at_rest_bytes: server.at_rest,
                 resident_connected_bytes: server.connected,
             }),
-            own: run.own.into(),
+            own: OwnUsage {
+                used: run.own.used.into(),
+                resident_at_rest_bytes: run.own.at_rest,
+                resident_connected_bytes: run.own.connected,
+            },
             verdict: run.verdict.as_ref().map(Promises::from),
             stages: run.stages.iter().map(|(name, latencies)| (*name, stage(latencies))).collect(),
             seconds: run.seconds.iter().map(OneSecond::from).collect(),
@@ -166,6 +187,8 @@ impl From<Run> for Measured {
             settings: run.settings,
             began_at: run.began_at.0,
             lasted: Duration::from_micros(run.lasted_us),
+            watched: Duration::from_micros(run.watched_us.unwrap_or(run.lasted_us)),
+            whole: Duration::from_micros(run.whole_us.unwrap_or(run.lasted_us)),
             was_interrupted: run.was_interrupted,
             clients: run.clients,
             stages: run.stages.into_iter().map(|(name, latencies)| (name, stage(latencies))).collect(),
@@ -177,7 +200,11 @@ impl From<Run> for Measured {
                 at_rest: server.resident_at_rest_bytes,
                 connected: server.resident_connected_bytes,
             }),
-            own: run.own.into(),
+            own: Own {
+                used: run.own.used.into(),
+                at_rest: run.own.resident_at_rest_bytes,
+                connected: run.own.resident_connected_bytes,
+            },
             verdict: run.verdict.map(Verdict::from),
         }
     }
@@ -216,17 +243,20 @@ impl From<OneSecond> for Second {
 impl From<&Verdict> for Promises {
     fn from(verdict: &Verdict) -> Self {
         let Verdict { counts, broken, violations } = verdict;
-        let violations = violations
-            .iter()
-            .map(|(promise, seen)| Violation { promise: promise.clone(), seen: seen.clone() })
-            .collect();
-        Self { counts: *counts, broken: *broken, violations }
+        let violation = |measured::Violation { promise, seen, messages }: &measured::Violation| Violation {
+            promise: promise.clone(),
+            seen: seen.clone(),
+            messages: messages.clone(),
+        };
+        Self { counts: *counts, broken: *broken, violations: violations.iter().map(violation).collect() }
     }
 }
 
 impl From<Promises> for Verdict {
     fn from(promises: Promises) -> Self {
-        let violations = promises.violations.into_iter().map(|violation| (violation.promise, violation.seen)).collect();
+        let violation =
+            |Violation { promise, seen, messages }: Violation| measured::Violation { promise, seen, messages };
+        let violations = promises.violations.into_iter().map(violation).collect();
         Self { counts: promises.counts, broken: promises.broken, violations }
     }
 }

@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use uuid::Uuid;
 
-use super::super::super::measured::{Latencies, Second, Server, Stage, Usage, Verdict};
+use super::super::super::measured::{Latencies, Own, Second, Server, Stage, Usage, Verdict, Violation};
 use super::super::fake;
 use super::*;
-use crate::oracle::Counts;
+use crate::message::ChannelId;
+use crate::oracle::{Counts, MessageIds};
 
 fn written(run: &Measured) -> String {
     write(&Report::of(run, &[], None)).unwrap()
@@ -15,6 +17,7 @@ fn written(run: &Measured) -> String {
 fn assert_same(a: &Measured, b: &Measured) {
     assert_eq!((&a.scenario, &a.settings, a.began_at, a.lasted), (&b.scenario, &b.settings, b.began_at, b.lasted));
     assert_eq!((a.was_interrupted, a.clients), (b.was_interrupted, b.clients));
+    assert_eq!((a.watched, a.whole), (b.watched, b.whole));
     assert_eq!((a.received, a.expected, &a.server, a.own), (b.received, b.expected, &b.server, b.own));
     assert_eq!((&a.seconds, &a.verdict), (&b.seconds, &b.verdict));
     assert_eq!(a.stages.keys().collect::<Vec<_>>(), b.stages.keys().collect::<Vec<_>>());
@@ -37,6 +40,9 @@ fn a_report_has_its_figures_by_name() {
     assert_eq!(document["began_at"], "2026-11-22T20:00:00.120Z");
     assert_eq!(document["reach"], 0.9999);
     assert_eq!(document["server_cpu_per_delivery_us"], 492_000.0 / 119_988.0);
+    assert_eq!(document["server_share_of_core"], 0.492 / 41.0);
+    assert_eq!(document["own_cpu_per_received_us"], 318_000.0 / 119_988.0);
+    assert_eq!(document["own_bytes_per_client"], 2_097.152);
     let accepted = &document["stages"]["accepted"];
     assert_eq!(accepted["count"], run.stages[&Stage::Accepted].micros.len());
     assert_eq!(accepted["errors"], serde_json::json!({"rate_limited": 2, "timeout": 1}));
@@ -47,6 +53,33 @@ fn a_report_has_its_figures_by_name() {
     // The stages stand in the order in which they are met.
     let text = written(&run);
     assert!(text.find("\"connect\": {") < text.find("\"accepted\": {"));
+}
+
+#[test]
+fn a_violation_has_what_names_its_messages() {
+    let mut run = fake::measured();
+    let id = Uuid::from_u128(7);
+    let messages = vec![MessageIds { channel: ChannelId(id), seq: Some(41), id: None, client_id: Some(id) }];
+    let violation = Violation { promise: "P1".to_owned(), seen: "it is lost".to_owned(), messages };
+    run.verdict.as_mut().unwrap().violations.push(violation);
+    let document: serde_json::Value = serde_json::from_str(&written(&run)).unwrap();
+    let id = id.to_string();
+    let ids = serde_json::json!([{"channel": id, "seq": 41, "id": null, "client_id": id}]);
+    assert_eq!(document["verdict"]["violations"][0]["messages"], ids);
+}
+
+#[test]
+fn a_report_of_before_has_one_time_for_all() {
+    let mut document: serde_json::Value = serde_json::from_str(&written(&fake::measured())).unwrap();
+    for key in ["watched_us", "whole_us"] {
+        document.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    for key in ["resident_at_rest_bytes", "resident_connected_bytes"] {
+        document["own"].as_object_mut().unwrap().remove(key).unwrap();
+    }
+    let run = read(document.to_string().as_bytes()).unwrap();
+    assert_eq!((run.watched, run.whole), (run.lasted, run.lasted));
+    assert_eq!(run.own_bytes_per_client(), None);
 }
 
 #[test]
@@ -116,10 +149,26 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn violation()(
+        promise in ".{0,5}",
+        seen in ".{0,20}",
+        messages in vec(any::<(u128, Option<u64>, Option<u128>, Option<u128>)>(), 0..3),
+    ) -> Violation {
+        let ids = |(channel, seq, id, client_id): (u128, Option<u64>, Option<u128>, Option<u128>)| MessageIds {
+            channel: ChannelId(Uuid::from_u128(channel)),
+            seq,
+            id: id.map(Uuid::from_u128),
+            client_id: client_id.map(Uuid::from_u128),
+        };
+        Violation { promise, seen, messages: messages.into_iter().map(ids).collect() }
+    }
+}
+
+prop_compose! {
     fn verdict()(
         (attempts, acknowledged, ok, lost, duplicated, unexpected, recovered)
             in any::<(u64, u64, u64, u64, u64, u64, u64)>(),
-        violations in vec((".{0,5}", ".{0,20}"), 0..3),
+        violations in vec(violation(), 0..3),
     ) -> Verdict {
         let counts = Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered };
         Verdict { counts, broken: violations.len() as u64, violations }
@@ -130,19 +179,22 @@ prop_compose! {
     fn measured()(
         scenario in ".{0,20}",
         settings in btree_map(".{0,8}", ".{0,8}", 0..4),
-        (began_at, lasted) in (0_i64..4_000_000_000_000, 0_u64..1 << 50),
+        began_at in 0_i64..4_000_000_000_000,
+        (lasted, watched, whole) in (0_u64..1 << 50, 0_u64..1 << 50, 0_u64..1 << 50),
         (was_interrupted, clients, received, expected) in any::<(bool, u64, u64, u64)>(),
         stages in btree_map(stage(), latencies(), 0..4),
         seconds in vec(second(), 0..5),
         server in proptest::option::of((usage(), any::<u64>(), any::<u64>())),
-        own in usage(),
+        own in (usage(), any::<u64>(), any::<u64>()),
         verdict in proptest::option::of(verdict()),
     ) -> Measured {
-        let lasted = Duration::from_micros(lasted);
+        let (lasted, watched) = (Duration::from_micros(lasted), Duration::from_micros(watched));
+        let whole = Duration::from_micros(whole);
+        let own = Own { used: own.0, at_rest: own.1, connected: own.2 };
         let server = server.map(|(used, at_rest, connected)| Server { used, at_rest, connected });
         Measured {
-            scenario, settings, began_at, lasted, was_interrupted, clients, stages, received, expected, seconds, server, own,
-            verdict,
+            scenario, settings, began_at, lasted, watched, whole, was_interrupted, clients, stages, received, expected,
+            seconds, server, own, verdict,
         }
     }
 }

@@ -40,7 +40,9 @@ fn broken_promises_are_named_but_not_all() {
     let verdict = run.verdict.as_mut().unwrap();
     verdict.counts.lost = 23;
     verdict.broken = 5_000;
-    verdict.violations = (0..23).map(|seq| ("P1".to_owned(), format!("seq {seq} is lost\u{1b}[2J"))).collect();
+    let lost =
+        |seq| Violation { promise: "P1".to_owned(), seen: format!("seq {seq} is lost\u{1b}[2J"), messages: vec![] };
+    verdict.violations = (0..23).map(lost).collect();
     let text = shown(&run, &[], None);
     assert!(text.contains("promises   BROKEN, 5,000 violations: 40,000 sends,"), "{text}");
     assert!(
@@ -68,6 +70,7 @@ fn a_run_of_hours_fits_as_well() {
         latencies.errors.insert("timeout".to_owned(), 123_456);
     }
     (run.received, run.expected) = (123_456_789_012, 123_456_789_013);
+    run.lasted = std::time::Duration::from_secs(36_000);
     run.settings = (0..12).map(|index| (format!("setting-{index}"), "1000".to_owned())).collect();
     assert_fits(&shown(&run, &[], Some(&run)));
 }
@@ -84,5 +87,5 @@ fn an_empty_run_says_so_little() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "chat for 40s, clients 1000, encoding json, rate 1000");
     assert_eq!(lines[1], "interrupted: the rest of the run is missing");
-    assert_eq!(lines[3..], ["load tool  318ms CPU, 11MiB resident", "promises   not checked"]);
+    assert_eq!(lines[3..], ["load tool  318ms CPU, 11MiB resident, 2.05KiB a client", "promises   not checked"]);
 }
