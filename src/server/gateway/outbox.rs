@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::net::{SendFlags, send};
 use tokio::net::TcpStream;
@@ -44,7 +44,7 @@ pub struct Outbox {
 struct State {
     /// `None` until the connection has said its first words, and after its end: then frames wait.
     socket: Option<Arc<TcpStream>>,
-    /// Of the first, a part may be written already.
+    /// Of the first, a part may be written already. What goes to a whole room at once may be several in one piece.
     frames: VecDeque<Bytes>,
     bytes: usize,
     /// A part of the first frame is written: it must be written to its end before anything else is.
@@ -104,19 +104,20 @@ impl Outbox {
         let mut state = self.state.lock();
         let mut begun = 0;
         let mut rest = frames;
-        if frames.len() == 1 && state.is_writable() && !state.frames.is_empty() {
-            self.put(&mut state, frames, 0);
-            self.write(state);
-            return;
-        }
-        if state.is_writable() && matches!(state.flush(u64::MAX), Ok(true)) {
+        let with_held;
+        if state.is_writable() {
+            if !state.frames.is_empty() {
+                with_held = [state.take_held_with(frames)];
+                rest = &with_held;
+            }
+            let count = rest.len();
             while !rest.is_empty() && begun == 0 {
                 let Some(socket) = &state.socket else { break };
                 // An error is the connection's task's to see.
                 let Ok((left, written)) = write_now(socket, rest) else { break };
                 (rest, begun) = (left, written);
             }
-            state.written += (frames.len() - rest.len()) as u64;
+            state.written += (count - rest.len()) as u64;
             if rest.is_empty() {
                 return;
             }
@@ -265,6 +266,13 @@ impl Outbox {
     }
 }
 
+/// One piece is written more cheaply than several.
+pub fn in_one_piece<'f>(frames: impl Iterator<Item = &'f Bytes> + Clone) -> Bytes {
+    let mut piece = BytesMut::with_capacity(frames.clone().map(Bytes::len).sum());
+    frames.for_each(|frame| piece.extend_from_slice(frame));
+    piece.freeze()
+}
+
 /// What is left of `frames`, and how much of the first of these is written.
 fn write_now<'a>(socket: &TcpStream, frames: &'a [Bytes]) -> io::Result<(&'a [Bytes], usize)> {
     let mut written = match frames {
@@ -290,6 +298,12 @@ impl State {
     /// Whether who has a frame writes it.
     fn is_writable(&self) -> bool {
         self.socket.is_some() && self.closing.is_none() && !self.is_blocked
+    }
+
+    /// What was held, and `frames` behind it.
+    fn take_held_with(&mut self, frames: &[Bytes]) -> Bytes {
+        self.bytes = 0;
+        in_one_piece(std::mem::take(&mut self.frames).iter().chain(frames))
     }
 
     /// See [`Outbox::flush`].

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -125,22 +124,19 @@ pub fn removed(channel: &Owned, seq: Seq, name: &str) -> Message {
 pub fn frames(connected: &Connected) -> Vec<String> {
     let (frames, closing) = connected.session.outbox.take();
     assert!(closing.is_none(), "it is being closed");
-    let short = |frame: Bytes| {
-        let mut texts = Vec::new();
-        let mut reader = Reader::new(websocket::Role::Client, usize::MAX);
-        let read = reader.read(&mut frame.to_vec(), |item| {
-            let Item::Text(text) = item else { panic!("{item:?}") };
-            texts.push(serde_json::from_str::<Value>(text).unwrap());
-            Ok::<_, Violation>(())
-        });
-        read.unwrap();
-        let [frame] = &texts[..] else { panic!("{texts:?}") };
+    let mut short = Vec::new();
+    let mut reader = Reader::new(websocket::Role::Client, usize::MAX);
+    let read = reader.read(&mut frames.concat(), |item| {
+        let Item::Text(text) = item else { panic!("{item:?}") };
+        let frame: Value = serde_json::from_str(text).unwrap();
         let op = if frame["op"] == "status" { &frame["status"] } else { &frame["op"] };
         let seq = [&frame["seq"], &frame["channel"]["last_seq"], &frame["last_seq"]];
         let seq = seq.into_iter().find(|seq| seq.is_u64()).unwrap_or(&json!(null)).clone();
-        format!("{} {seq}", op.as_str().unwrap())
-    };
-    frames.into_iter().map(short).collect()
+        short.push(format!("{} {seq}", op.as_str().unwrap()));
+        Ok::<_, Violation>(())
+    });
+    read.unwrap();
+    short
 }
 
 pub fn hears_live(deployment: &Deployment, message: &Message) {
