@@ -11,6 +11,7 @@ pub mod logging;
 pub mod migrate;
 pub mod output;
 pub mod queue_stats;
+mod runtime;
 pub mod serve;
 pub mod shell;
 mod signals;

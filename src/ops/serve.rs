@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 use super::exit::Advise;
-use super::{Context, Exit, migrate, signals};
+use super::{Context, Exit, migrate, runtime, signals};
 use crate::server::run::Server;
 
 /// Run the chat server
@@ -27,8 +27,7 @@ pub struct Args {
 impl Args {
     pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let config = context.service_config(|overrides| overrides.listen = self.listen)?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(config.server_threads()).enable_all().build()?;
+        let runtime = runtime::build(&config)?;
         let exit = runtime.block_on(async {
             let signals = signals::Terminate::listen()?;
             let listen = config.server.listen.clone();

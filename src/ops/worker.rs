@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 use super::exit::Advise as _;
-use super::{Context, Exit, migrate, signals};
+use super::{Context, Exit, migrate, runtime, signals};
 use crate::config::Deployment;
 use crate::server::queue::Family;
 use crate::server::run::Worker;
@@ -34,8 +34,7 @@ impl Args {
     pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let config = context.service_config(|overrides| overrides.worker_listen = self.listen.clone())?;
         let timeout = config.server.drain_timeout;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(config.server_threads()).enable_all().build()?;
+        let runtime = runtime::build(&config)?;
         runtime.block_on(async {
             let signals = signals::Terminate::listen()?;
             let shards = self.shards.as_ref().map(|shards| shards.0.as_slice());

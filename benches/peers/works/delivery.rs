@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{ratio, row};
 use crate::cast::Cast;
 use crate::crowd::{Crowd, Load, Outcome};
@@ -16,6 +18,8 @@ const ROUND: Duration = Duration::from_secs(8);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// In its first minute an owner of aula's asks the store about every send: most servers are older than that.
 const FIRST_MINUTE: Duration = Duration::from_secs(62);
+/// What this process has open beside its clients' sockets, at most.
+const OTHER_FILES: u64 = 100;
 /// Of one room: one connection may only have so many sends on their way.
 const SENDERS: usize = 4;
 
@@ -81,6 +85,7 @@ fn alternate(
     figures: &mut Figures,
 ) {
     let began = Instant::now();
+    let servers = connectable(servers, cast().len());
     let mut stages: Vec<Stage> = servers.iter().map(|&peer| Stage::set(peer, cast())).collect();
     for stage in &mut stages {
         stage.play(&Load { length: WARM_UP, ..loads[0].2.clone() });
@@ -108,6 +113,22 @@ fn alternate(
             figures.note(&judged, Peer::Aula, &[sends as f64, deliveries as f64]);
         }
     }
+}
+
+/// The servers take turns, so the clients of all of them are connected at a time: as far as this process may have so
+/// many sockets.
+fn connectable(servers: &[Peer], clients: u32) -> &[Peer] {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = (limit.saturating_sub(OTHER_FILES) / u64::from(clients)) as usize;
+    let (first, left_out) = servers.split_at(servers.len().min(most));
+    for peer in left_out {
+        eprintln!(
+            "{} is left out here: {clients} clients of each server are too many for {limit} open files; name fewer with \
+             --servers, or raise `ulimit -Hn`",
+            peer.name()
+        );
+    }
+    first
 }
 
 fn note(figures: &mut Figures, key: &str, label: &str, peer: Peer, micros: f64, outcome: &Outcome) {
