@@ -33,7 +33,7 @@ use crate::BODY;
 /// those of a large one by a task, and what is said while that waits goes out together, up to 64 at a time.
 const ROOMS: [(usize, usize); 3] = [(10, 1), (1_000, 1), (1_000, 64)];
 /// A large room's rounds begin so far apart at least; after this, the next one begins at once.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(20);
 /// Accounts on their way to the same few transactions.
 const TOGETHER: usize = 256;
 
@@ -43,7 +43,7 @@ pub fn fan_out(criterion: &mut Criterion) {
         let mut room = Room::new(members);
         let mut group = criterion.benchmark_group(format!("fan-out to {members}, {messages} at a time"));
         let deliveries = (members * messages) as u64;
-        group.sample_size(20).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(deliveries));
+        group.sample_size(20).measurement_time(Duration::from_secs(3)).throughput(Throughput::Elements(deliveries));
         group.bench_function("a bare loop of writes", |bencher| {
             bencher.iter_custom(|rounds| (0..rounds).map(|_| room.write_bare(messages)).sum());
         });

@@ -37,6 +37,9 @@ pub fn judge(cast: &Cast, rate: u64, length: Duration) -> Judged {
     let verdict = &report["verdict"];
     assert!(status.success() && verdict["broken"] == 0, "{status}: the oracle says {verdict}");
     let count = |of: &Value| of.as_u64().unwrap();
+    // A load that was refused, or of which something did not come, proves nothing.
+    assert_eq!(count(&verdict["attempts"]), count(&verdict["acknowledged"]), "sends, and those acknowledged");
+    assert_eq!(count(&report["received"]), count(&report["expected"]), "deliveries, and those expected");
     Judged { sends: count(&verdict["attempts"]), deliveries: count(&report["received"]) }
 }
 

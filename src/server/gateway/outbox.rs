@@ -12,6 +12,10 @@ use tokio::sync::Notify;
 /// Frames in one system call, at most.
 const MAX_VECTORED: usize = 64;
 
+/// Bytes that wait for a frame and are put in one piece with it, at most. What is more is no answers but a page, whose
+/// reader's task is about to write it.
+const MAX_HELD: usize = 16 << 10;
+
 /// Why a connection is to be closed (RFC 6455 §7.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closing {
@@ -106,6 +110,11 @@ impl Outbox {
         let mut rest = frames;
         let with_held;
         if state.is_writable() {
+            if state.bytes > MAX_HELD {
+                self.put(&mut state, frames, 0);
+                self.write(state);
+                return;
+            }
             if !state.frames.is_empty() {
                 with_held = [state.take_held_with(frames)];
                 rest = &with_held;
@@ -302,7 +311,7 @@ impl State {
 
     /// What was held, and `frames` behind it.
     fn take_held_with(&mut self, frames: &[Bytes]) -> Bytes {
-        self.bytes = 0;
+        (self.bytes, self.page) = (0, Page::default());
         in_one_piece(std::mem::take(&mut self.frames).iter().chain(frames))
     }
 

@@ -94,6 +94,21 @@ async fn what_is_held_goes_with_the_next_frame_or_when_asked() {
 }
 
 #[tokio::test]
+async fn what_goes_in_one_piece_leaves_no_old_page_behind() {
+    let (ours, mut theirs) = sockets().await;
+    let outbox = Outbox::new(4, 40);
+    outbox.open(ours, frame("the welcome, which is a page "));
+    outbox.push(&frame("ten bytes."));
+    theirs.read_exact(&mut [0; 39]).await.unwrap();
+    assert_eq!(outbox.state.lock().page.frames, 0);
+    // So the next large reply is one that a slow reader may have in one piece.
+    outbox.state.lock().is_blocked = true;
+    outbox.push(&Bytes::from(vec![b'x'; 200]));
+    outbox.push(&frame("ten bytes."));
+    assert!(!outbox.is_overrun());
+}
+
+#[tokio::test]
 async fn what_is_held_makes_nobody_slow() {
     for outbox in [Outbox::new(4, 1000), Outbox::new(100, 40)] {
         let (ours, mut theirs) = sockets().await;
