@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use aula::config::Config;
 use aula::message::{Change, ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
+use aula::ops::simulate::resources::descriptors;
 use aula::server::backends::{Backends, Part};
 use aula::server::events::{Event, EventSink as _};
 use aula::server::gateway::{Connected, Gateway, encode};
@@ -21,7 +22,6 @@ use aula::wire::{Encoding, Frame};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -38,7 +38,8 @@ const REST: Duration = Duration::from_millis(20);
 const TOGETHER: usize = 256;
 
 pub fn fan_out(criterion: &mut Criterion) {
-    raise_descriptors();
+    // Each member takes two.
+    descriptors();
     for (members, messages) in ROOMS {
         let mut room = Room::new(members);
         let mut group = criterion.benchmark_group(format!("fan-out to {members}, {messages} at a time"));
@@ -208,10 +209,4 @@ fn creation(channel: ChannelId, names: &[Username]) -> ChannelBatch {
         read_by_all: 0,
         refused: Vec::new(),
     }
-}
-
-/// Each member takes two.
-fn raise_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
 }

@@ -2,13 +2,14 @@
 //!
 //! Apart from what is measured: to record and to judge takes the processors that the servers share.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::cast::Cast;
 use crate::dialect::BODY_BYTES;
+use crate::server::Process;
 
 /// What the oracle has judged.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +27,7 @@ pub fn judge(cast: &Cast, rate: u64, length: Duration) -> Judged {
     std::fs::write(&scenario, text(cast, rate, length)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_aula"));
     command.args(["--quiet", "simulate-clients", "--check", "--scenario"]).arg(&scenario).arg("--report").arg(&report);
-    let mut run = Run(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+    let mut run = Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
     let status = loop {
         if let Some(status) = run.0.try_wait().unwrap() {
             break status;
@@ -54,15 +55,4 @@ fn text(cast: &Cast, rate: u64, length: Duration) -> String {
         cast.len(),
         length.as_secs()
     )
-}
-
-/// Ends with whoever waits for it.
-struct Run(Child);
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        // It has ended, as a rule.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -112,7 +112,8 @@ impl Server {
     }
 }
 
-struct Process(Child);
+/// Ends when nobody has it any more.
+pub struct Process(pub Child);
 
 impl Process {
     fn wait_until_it_accepts(&mut self, peer: Peer, address: SocketAddr) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
+use aula::ops::simulate::resources::descriptors;
 
 use super::{ratio, row};
 use crate::cast::Cast;
@@ -118,7 +118,7 @@ fn alternate(
 /// The servers take turns, so the clients of all of them are connected at a time: as far as this process may have so
 /// many sockets.
 fn connectable(servers: &[Peer], clients: u32) -> &[Peer] {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = descriptors();
     let most = (limit.saturating_sub(OTHER_FILES) / u64::from(clients)) as usize;
     let (first, left_out) = servers.split_at(servers.len().min(most));
     for peer in left_out {

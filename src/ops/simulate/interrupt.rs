@@ -3,8 +3,26 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How often it is looked whether somebody wishes to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits for what comes from another thread, for about `limit` at most and no longer than until `is_enough`.
+///
+/// Errors: it did not come in time, or the other thread has ended.
+pub fn receive<T>(from: &Receiver<T>, limit: Duration, is_enough: impl Fn() -> bool) -> Result<T, RecvTimeoutError> {
+    let began = Instant::now();
+    loop {
+        match from.recv_timeout(LOOK) {
+            Err(RecvTimeoutError::Timeout) if began.elapsed() < limit && !is_enough() => {}
+            received => return received,
+        }
+    }
+}
 
 /// Counts the wishes to end.
 #[derive(Debug, Clone)]

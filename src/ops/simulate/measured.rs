@@ -118,23 +118,26 @@ pub struct Server {
 }
 
 /// What became of the sends, and the promises that the oracle saw broken.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
+    #[serde(flatten)]
     pub counts: Counts,
     /// How often any promise was seen broken.
+    #[serde(default)]
     pub broken: u64,
     /// Some of that, of each promise.
     pub violations: Vec<Violation>,
 }
 
 /// One promise broken once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// `P1` … `P11`, or `Wire`.
     pub promise: String,
     /// Who saw what, for people.
     pub seen: String,
     /// The messages that it is about.
+    #[serde(default)]
     pub messages: Vec<MessageIds>,
 }
 

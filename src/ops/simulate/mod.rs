@@ -29,7 +29,7 @@ mod orders;
 mod people;
 mod plan;
 pub mod report;
-mod resources;
+pub mod resources;
 pub mod scenario;
 mod scrape;
 mod series;

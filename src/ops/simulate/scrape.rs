@@ -1,19 +1,18 @@
 //! What a server says of itself at `/metrics`, read in a thread of its own: an answer that is late holds nobody up.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 use reqwest::{Client, Url};
 
+use super::interrupt::receive;
 use super::measured::Usage;
 
 /// For one answer. An overloaded server takes its time.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The thread's own work comes on top of it.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Between two looks at whether it is still to be waited for.
-const LOOK: Duration = Duration::from_millis(50);
 /// No page of metrics is longer.
 const MAX_BYTES: usize = 16 << 20;
 
@@ -93,14 +92,9 @@ impl Scraper {
         if !self.is_asked {
             return None;
         }
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE && !is_enough() {
-            if let Ok(answer) = self.answers.recv_timeout(LOOK) {
-                self.is_asked = false;
-                return Some(self.accept(answer));
-            }
-        }
-        Some(Err(Unseen::Late))
+        let Ok(answer) = receive(&self.answers, PATIENCE, is_enough) else { return Some(Err(Unseen::Late)) };
+        self.is_asked = false;
+        Some(self.accept(answer))
     }
 
     fn accept(&mut self, answer: Result<Reading, Unseen>) -> Result<Usage, Unseen> {

@@ -14,13 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::crowd::Target;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, receive};
 use crate::ops::Context;
 use crate::ops::exit::{Advise as _, Exit};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// How often it is looked whether somebody wishes to end.
-const LOOK: Duration = Duration::from_millis(50);
 /// For the drain, which sends thousands of clients away.
 const END_LIMIT: Duration = Duration::from_secs(15);
 const READY: &str = "listening on http://";
@@ -129,14 +127,10 @@ fn ready(child: &mut Child, interrupt: &Interrupt) -> anyhow::Result<SocketAddr>
             drop(sender.try_send(line));
         }
     });
-    let began = Instant::now();
-    let line = loop {
-        match lines.recv_timeout(LOOK) {
-            Ok(line) => break line,
-            Err(_) if interrupt.count() > 0 => bail!("interrupted"),
-            Err(mpsc::RecvTimeoutError::Timeout) if began.elapsed() < START_LIMIT => {}
-            Err(_) => bail!("it says nothing"),
-        }
+    let line = match receive(&lines, START_LIMIT, || interrupt.count() > 0) {
+        Ok(line) => line,
+        Err(_) if interrupt.count() > 0 => bail!("interrupted"),
+        Err(_) => bail!("it says nothing"),
     };
     let address = line.strip_prefix(READY).with_context(|| format!("it says {line:?}"))?;
     Ok(address.parse()?)

@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 /// Frames in one system call, at most.
 const MAX_VECTORED: usize = 64;
 
-/// Bytes that wait for a frame and are put in one piece with it, at most. What is more is no answers but a page, whose
-/// reader's task is about to write it.
-const MAX_HELD: usize = 16 << 10;
+/// What goes to a socket together is copied into one piece up to so many bytes. More goes frame by frame: an outbox that
+/// is nearly full takes what it can, and what waits for company is no answers then but a page, whose reader's task is
+/// about to write it.
+pub const MAX_PIECE: usize = 16 << 10;
 
 /// Why a connection is to be closed (RFC 6455 §7.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +36,8 @@ pub const SLOW_CONSUMER: Closing = Closing::new(1013, "slow consumer: reconnect 
 /// The way of frames to one socket.
 ///
 /// While the socket takes them, a frame is written right away by whoever has it, with those that were held for it: no
-/// buffer, no task to be woken. What the socket doesn't take waits here, bounded by number and by bytes, and the connection's task writes it when it can.
-/// Empty, an outbox holds no heap memory.
+/// buffer, no task to be woken. What the socket doesn't take waits here, bounded by number and by bytes, and the
+/// connection's task writes it when it can. Empty, an outbox holds no heap memory.
 pub struct Outbox {
     state: Mutex<State>,
     changed: Notify,
@@ -110,7 +111,7 @@ impl Outbox {
         let mut rest = frames;
         let with_held;
         if state.is_writable() {
-            if state.bytes > MAX_HELD {
+            if state.bytes > MAX_PIECE {
                 self.put(&mut state, frames, 0);
                 self.write(state);
                 return;

@@ -118,15 +118,18 @@ impl Row {
 
 fn change(subject: Subject, ratio: f64, noise: Option<f64>) -> Change {
     let distance = ratio.max(f64::MIN_POSITIVE).ln().abs();
-    // What did not arrive is no matter of the machine's mood.
-    let between_runs = if subject == Subject::Reach { 0.0 } else { BETWEEN_RUNS };
     match noise {
-        _ if distance <= between_runs.ln_1p() => Change::WithinNoise,
+        _ if distance <= between_runs(subject).ln_1p() => Change::WithinNoise,
         None => Change::Unsure,
         Some(noise) if distance <= noise.ln_1p() => Change::WithinNoise,
         Some(_) if (ratio < 1.0) != subject.is_better_larger() => Change::Better,
         Some(_) => Change::Worse,
     }
+}
+
+/// What did not arrive is no matter of the machine's mood.
+fn between_runs(subject: Subject) -> f64 {
+    if subject == Subject::Reach { 0.0 } else { BETWEEN_RUNS }
 }
 
 /// Of two counts of what comes by chance (Poisson), the one by the other.
@@ -139,7 +142,6 @@ fn noise(subject: Subject, now: &Measured, then: &Measured) -> Option<f64> {
     let batches = |run: &Measured| -> Option<f64> {
         let of_second: fn(&Second, Subject) -> Option<f64> = match subject {
             Subject::Stage(..) | Subject::ReceivedRate | Subject::ServerCpuPerDelivery => in_second,
-            Subject::Reach => return Some(0.0),
             // Memory doesn't vary by chance from second to second; it grows or it doesn't.
             _ => return Some(0.0),
         };
@@ -147,8 +149,7 @@ fn noise(subject: Subject, now: &Measured, then: &Measured) -> Option<f64> {
         standard_error(&values)
     };
     let together = batches(now)?.hypot(batches(then)?);
-    let least = if subject == Subject::Reach { 0.0 } else { BETWEEN_RUNS };
-    Some((STANDARD_ERRORS * together).exp_m1().max(least))
+    Some((STANDARD_ERRORS * together).exp_m1().max(between_runs(subject)))
 }
 
 /// The figure of one second alone; `None` for a second that has none, or nothing but zero.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{Inner, Member, Room};
 use crate::server::gateway::encoded::Encoded;
-use crate::server::gateway::outbox::in_one_piece;
+use crate::server::gateway::outbox::{MAX_PIECE, in_one_piece};
 use crate::wire::Encoding;
 
 /// Up to so many members, frames are handed over by the thread that has them.
@@ -29,8 +29,6 @@ const SMALL: usize = 64;
 /// rounds take a part of a processor and no more. A room that has been quiet for as long is not held up.
 const PACE_PER_MEMBER: Duration = Duration::from_micros(16);
 const LONGEST_PACE: Duration = Duration::from_millis(50);
-/// More is not copied into one piece: an outbox that is nearly full takes frame by frame what it can.
-const MAX_PIECE: usize = 16 << 10;
 /// What may wait for a round.
 pub(super) const MAX_SAID: usize = 64;
 

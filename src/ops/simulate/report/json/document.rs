@@ -6,10 +6,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::super::super::measured::{self, Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
+use super::super::super::measured::{Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
 use super::{curve, histogram};
 use crate::message::Millis;
-use crate::oracle::{Counts, MessageIds};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Run {
@@ -26,7 +25,7 @@ pub(super) struct Run {
     expected: u64,
     server: Option<ServerUsage>,
     own: OwnUsage,
-    verdict: Option<Promises>,
+    verdict: Option<Verdict>,
     stages: BTreeMap<Stage, StageLatencies>,
     seconds: Vec<OneSecond>,
 }
@@ -53,23 +52,6 @@ struct ServerUsage {
     used: ProcessUsage,
     resident_at_rest_bytes: u64,
     resident_connected_bytes: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Promises {
-    #[serde(flatten)]
-    counts: Counts,
-    #[serde(default)]
-    broken: u64,
-    violations: Vec<Violation>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Violation {
-    promise: String,
-    seen: String,
-    #[serde(default)]
-    messages: Vec<MessageIds>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,7 +154,7 @@ impl From<&Measured> for Run {
                 resident_at_rest_bytes: run.own.at_rest,
                 resident_connected_bytes: run.own.connected,
             },
-            verdict: run.verdict.as_ref().map(Promises::from),
+            verdict: run.verdict.clone(),
             stages: run.stages.iter().map(|(name, latencies)| (*name, stage(latencies))).collect(),
             seconds: run.seconds.iter().map(OneSecond::from).collect(),
         }
@@ -205,7 +187,7 @@ impl From<Run> for Measured {
                 at_rest: run.own.resident_at_rest_bytes,
                 connected: run.own.resident_connected_bytes,
             },
-            verdict: run.verdict.map(Verdict::from),
+            verdict: run.verdict,
         }
     }
 }
@@ -237,26 +219,5 @@ impl From<OneSecond> for Second {
             stages: second.stages.into_iter().map(|(name, figures)| (name, stage(figures))).collect(),
             server: second.server.map(Usage::from),
         }
-    }
-}
-
-impl From<&Verdict> for Promises {
-    fn from(verdict: &Verdict) -> Self {
-        let Verdict { counts, broken, violations } = verdict;
-        let violation = |measured::Violation { promise, seen, messages }: &measured::Violation| Violation {
-            promise: promise.clone(),
-            seen: seen.clone(),
-            messages: messages.clone(),
-        };
-        Self { counts: *counts, broken: *broken, violations: violations.iter().map(violation).collect() }
-    }
-}
-
-impl From<Promises> for Verdict {
-    fn from(promises: Promises) -> Self {
-        let violation =
-            |Violation { promise, seen, messages }: Violation| measured::Violation { promise, seen, messages };
-        let violations = promises.violations.into_iter().map(violation).collect();
-        Self { counts: promises.counts, broken: promises.broken, violations }
     }
 }
