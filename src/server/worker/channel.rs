@@ -223,12 +223,14 @@ impl Channel {
         match repeat_of {
             None => {}
             Some(Earlier::Stored(seq)) => {
-                // Not stored yet: the first attempt's own `persisted` is still to come, and goes to the same sockets.
-                if seq <= self.stored_seq {
-                    effects.events.push(Event::Persisted { channel, seq, sender: send.sender, client_id });
-                    if redelivered {
-                        IndexRange::append(&mut effects.to_index, IndexRange { channel, first: seq, last: seq });
-                    }
+                let persisted = Event::Persisted { channel, seq, sender: send.sender, client_id };
+                if seq > self.stored_seq {
+                    // The first attempt's own `persisted` may have been said by now: its flush says so before it ends.
+                    return self.say_once_stored([persisted], effects);
+                }
+                effects.events.push(persisted);
+                if redelivered {
+                    IndexRange::append(&mut effects.to_index, IndexRange { channel, first: seq, last: seq });
                 }
                 return false;
             }

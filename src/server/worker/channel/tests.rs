@@ -43,6 +43,8 @@ struct Outside {
     acknowledged: Vec<Tag>,
     /// All that was ever published, each with the head of the store at that moment.
     said: Vec<(Event, Seq)>,
+    /// How much was said when the task with this tag was first handed to anybody.
+    said_before: BTreeMap<Tag, usize>,
 }
 
 impl Outside {
@@ -184,6 +186,7 @@ struct Owner {
     answer: Option<Vec<Found>>,
     flush: Option<Flush>,
     is_stored: bool,
+    is_said: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -195,6 +198,7 @@ enum Step {
     Advance,
     Flush,
     Store,
+    Say,
     Finish,
     /// With so many of the last acknowledgements lost.
     Crash(usize),
@@ -210,6 +214,7 @@ impl Owner {
             answer: None,
             flush: None,
             is_stored: false,
+            is_said: false,
         }
     }
 
@@ -225,6 +230,8 @@ impl Owner {
                 for (tag, task) in &next {
                     self.cursor = *tag;
                     outside.delivered = outside.delivered.max(*tag);
+                    let said = outside.said.len();
+                    outside.said_before.entry(*tag).or_insert(said);
                     let redelivered = *tag <= self.inherited;
                     self.channel.waiting.push_back(Waiting { tag: *tag, task: task.clone(), redelivered });
                 }
@@ -270,7 +277,7 @@ impl Owner {
             Step::Flush => {
                 if self.flush.is_none() {
                     self.flush = self.channel.next_flush(&options());
-                    self.is_stored = false;
+                    (self.is_stored, self.is_said) = (false, false);
                     return self.flush.is_some();
                 }
                 false
@@ -281,12 +288,14 @@ impl Owner {
                 self.is_stored = true;
                 true
             }
+            Step::Say => {
+                let Some(flush) = self.flush.as_mut().filter(|_| self.is_stored && !self.is_said) else { return false };
+                outside.say(std::mem::take(&mut flush.afterwards));
+                self.is_said = true;
+                true
+            }
             Step::Finish => {
-                if !self.is_stored {
-                    return false;
-                }
-                let Some(flush) = self.flush.take() else { return false };
-                outside.say(flush.afterwards);
+                let Some(flush) = self.flush.take_if(|_| self.is_said) else { return false };
                 outside.indexed.extend(flush.batch.entries.iter().map(|entry| entry.seq));
                 outside.acknowledge(&flush.tags);
                 self.channel.flushed(&flush.batch);
@@ -305,6 +314,7 @@ impl Owner {
             Step::Advance,
             Step::Flush,
             Step::Store,
+            Step::Say,
             Step::Finish,
         ];
         while all.into_iter().fold(false, |busy, step| self.step(step, outside) | busy) {}
@@ -427,6 +437,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Advance),
         5 => Just(Step::Flush),
         5 => Just(Step::Store),
+        4 => Just(Step::Say),
         4 => Just(Step::Finish),
         2 => (0..12_usize).prop_map(Step::Crash),
     ];
@@ -445,6 +456,36 @@ proptest! {
         check_told(&tasks, &undisturbed);
         check_told(&tasks, &disturbed);
     }
+}
+
+#[test]
+fn who_asks_again_while_the_answer_leaves_is_answered_again() {
+    let send = |tag: Tag| SendTask {
+        channel: CHANNEL,
+        id: Uuid::from_u128(u128::from(tag)),
+        sender: user("ada"),
+        client_id: made_at(accepted_at(2).0, Uuid::nil()),
+        kind: Kind::Text,
+        body: String::new(),
+        at: accepted_at(tag),
+        retry: tag > 2,
+    };
+    let create = CreateTask {
+        channel: CHANNEL,
+        id: Uuid::from_u128(1),
+        kind: ChannelKind::Group,
+        name: None,
+        members: vec![user("ada")],
+        at: accepted_at(1),
+        origin: Origin { session: Uuid::nil(), reference: None },
+    };
+    let tasks = [Task::Create(create), Task::Send(send(2)), Task::Send(send(3)), Task::Send(send(4))];
+    let first = [Step::Deliver(2), Step::Load, Step::Advance, Step::Flush, Step::Store, Step::Say];
+    let again = [Step::Deliver(1), Step::Ask, Step::Answer, Step::Advance, Step::Finish];
+    let more = [Step::Flush, Step::Deliver(1), Step::Ask, Step::Answer, Step::Advance];
+    let outside = run(&tasks, &[first.as_slice(), &again, &more].concat());
+    check_told(&tasks, &outside);
+    assert_eq!(outside.log.len(), 2);
 }
 
 /// The same but for watermarks: a receipt for entries that are yet to come counts up to the head, and when it is
@@ -471,11 +512,14 @@ fn check_states(disturbed: Option<&ChannelState>, undisturbed: Option<&ChannelSt
     // What all have had depends on when it is worked out: somebody who comes between two flushes has had nothing.
 }
 
-/// Everybody learned, at last, what became of what.
+/// Everybody learned, at last, what became of what; who asked again, by an answer that came after that.
 fn check_told(tasks: &[Task], outside: &Outside) {
-    let told = |is_it: &dyn Fn(&Event) -> bool| outside.said.iter().any(|(event, _)| is_it(event));
-    for task in tasks {
+    let told_since =
+        |since: usize, is_it: &dyn Fn(&Event) -> bool| outside.said[since..].iter().any(|(event, _)| is_it(event));
+    let told = |is_it: &dyn Fn(&Event) -> bool| told_since(0, is_it);
+    for (tag, task) in (1..).zip(tasks) {
         let Task::Send(send) = task else { continue };
+        let told = |is_it: &dyn Fn(&Event) -> bool| told_since(outside.said_before[&tag], is_it);
         let (sender, client_id) = (&send.sender, send.client_id);
         let answered = match outside.find(sender, client_id) {
             Some(seq) => {
