@@ -52,9 +52,15 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
         shards,
         max_depth: usize::try_from(config.queue.max_depth).unwrap_or(usize::MAX),
         lease: config.queue.lease,
+        // A data directory has one gateway: nobody else's task was accepted before.
+        hand_over: part == Part::Whole,
     };
     let queue = SqliteQueue::open(database.clone(), queue, Arc::new(holder)).await.with_context(in_file)?;
     let search = Fts5Search::new(database.clone(), config.search.timeout, config.search.total_cap as u64);
+    let mut background = tokio::task::JoinSet::new();
+    if part == Part::Whole {
+        background.spawn(search.clone().recover());
+    }
     let index = Arc::new(search);
     Ok(Backends {
         queue: Arc::new(queue),
@@ -64,7 +70,7 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
         answers: None,
         accounts: Arc::new(SqliteAccounts::new(database.clone())),
         events: Box::new(EventsTable(database)),
-        background: tokio::task::JoinSet::new(),
+        background,
     })
 }
 

@@ -24,6 +24,8 @@ pub use rabbitmq::{RabbitBus, RabbitEvents};
 pub enum Event {
     /// The owner gave a message its seq: deliver it, it is on its way to the store.
     Message(Arc<Message>),
+    /// A message that is stored already: deliver it, and tell its sender so.
+    Stored(Arc<Message>),
     /// The sender's message is stored.
     Persisted { channel: ChannelId, seq: Seq, sender: Username, client_id: Uuid },
     /// The sender's message will not be in the log.

@@ -17,6 +17,7 @@ impl EventSink for Gateway {
     fn deliver(&self, event: Event) {
         match event {
             Event::Message(message) => self.deliver_message(message),
+            Event::Stored(message) => self.deliver_stored(message),
             Event::Persisted { channel, seq, sender, client_id } => {
                 if let Some(room) = self.rooms.get(channel) {
                     observe(&room, "persisted", seq);
@@ -65,6 +66,15 @@ impl EventSink for Gateway {
 }
 
 impl Gateway {
+    /// Its sender hears that it is persisted together with the message itself.
+    fn deliver_stored(&self, message: Arc<Message>) {
+        let Message { channel, seq, client_id, at, .. } = *message;
+        let persisted = Frame::Status(Status::Persisted { channel, seq, client_id });
+        self.sessions.of(&message.sender, |session| self.answers.put(session, &persisted));
+        metrics::histogram!("aula_status_seconds", "status" => "persisted").record(seconds_since(at));
+        self.deliver_message(message);
+    }
+
     fn deliver_message(&self, message: Arc<Message>) {
         let room = self.rooms.enter(message.channel, message.seq - 1);
         let at = message.at;

@@ -48,7 +48,7 @@ impl Deployment {
         let database = TempDatabase::new();
         let data_dir = database.directory().to_owned();
         let holder = Arc::new(Holder::register(&data_dir, "test").unwrap());
-        let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 1000, lease: PATIENCE };
+        let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 1000, lease: PATIENCE, hand_over: false };
         let queue = SqliteQueue::open(database.database(), options, holder).await.unwrap();
         let store = Arc::new(Held::new(SqliteStore::new(database.database(), PATIENCE)));
         let search = Fts5Search::new(database.database(), PATIENCE, 100);

@@ -2,6 +2,7 @@
 //! the end of the list.
 
 mod consumers;
+mod handed_over;
 mod model;
 mod producers;
 mod rabbitmq;

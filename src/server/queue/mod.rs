@@ -77,16 +77,55 @@ impl fmt::Display for Lane {
 pub type Tag = u64;
 
 /// A task handed to a consumer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Delivery {
     pub tag: Tag,
     pub payload: Bytes,
     /// It may have been delivered before, to this or another consumer.
     pub redelivered: bool,
+    /// Where the queue has kept it nowhere: what came of it is the first thing that is.
+    pub unconfirmed: Option<Unconfirmed>,
 }
 
 /// Called once, when the outcome of an [`enqueue`](TaskQueue::enqueue) is known; must not block.
 pub type Confirm = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
+
+/// A task that is in memory alone. Who works on it confirms it when its effects are durable, before anybody sees them;
+/// dropped, it is refused.
+pub struct Unconfirmed(Option<Confirm>);
+
+impl Unconfirmed {
+    pub(in crate::server) fn new(confirm: Confirm) -> Self {
+        Self(Some(confirm))
+    }
+
+    pub fn confirm(mut self) {
+        self.end(Ok(()));
+    }
+
+    /// It may be worked on all the same: who repeats it must be ready for both.
+    pub fn refuse(&mut self, why: String) {
+        self.end(Err(QueueError::Unavailable(why)));
+    }
+
+    fn end(&mut self, outcome: Result<(), QueueError>) {
+        if let Some(confirm) = self.0.take() {
+            confirm(outcome);
+        }
+    }
+}
+
+impl Drop for Unconfirmed {
+    fn drop(&mut self) {
+        self.end(Err(QueueError::Unavailable("its worker has stopped".into())));
+    }
+}
+
+impl fmt::Debug for Unconfirmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unconfirmed")
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
@@ -125,7 +164,7 @@ pub trait TaskQueue: Send + Sync + 'static {
     fn shards(&self, family: Family) -> u16;
 
     /// Puts a task at the end of a lane. The order of the calls is the order of the lane. `confirm` is called once:
-    /// with `Ok` when no crash can lose the task any more.
+    /// with `Ok` when no crash can lose the task any more, or what has come of it.
     ///
     /// Errors: [`QueueError::Overloaded`], [`QueueError::Unavailable`] or [`QueueError::Closed`] at once, and `confirm`
     /// is dropped uncalled; the same come by `confirm` when it turns out later.
@@ -151,6 +190,12 @@ pub trait Consumer: Send {
     ///
     /// Errors: [`QueueError::LaneLost`]; [`QueueError::Unavailable`] may be tried again.
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError>;
+
+    /// Tasks that only this process knows of: who ends must work on them, whatever the prefetch. No more of that kind
+    /// come.
+    fn take_the_unkept(&mut self) -> Vec<Delivery> {
+        Vec::new()
+    }
 
     /// Forgets tasks whose effects are durable. Not waited for: an acknowledgement that is lost is a redelivery.
     fn acknowledge(&mut self, tags: &[Tag]);

@@ -1,5 +1,6 @@
 //! The embedded queue: rows of a table, leases beside them, and in memory the newest tail of each lane that this
-//! process consumes, so that a task need not be read back from disk.
+//! process consumes, so that a task need not be read back from disk; or not even written to it, where what comes of it
+//! will be.
 
 mod consumer;
 mod lease;
@@ -16,7 +17,7 @@ use rusqlite::{OptionalExtension, params};
 
 use self::consumer::SqliteConsumer;
 use self::lease::Leases;
-use self::tail::Tails;
+use self::tail::{Tail, Tails};
 use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
 use crate::message::Millis;
 use crate::server::sqlite::holder::{self, Holder};
@@ -32,6 +33,8 @@ pub struct SqliteQueueOptions {
     pub max_depth: usize,
     /// How long a lane stays with a process that is alive but does not renew its lease.
     pub lease: Duration,
+    /// Tasks of [`Family::DbTasks`] that are consumed in this process go there without a row, unconfirmed.
+    pub hand_over: bool,
 }
 
 /// The embedded queue. Clones share it.
@@ -146,7 +149,8 @@ impl SqliteQueue {
         let stored = stored.await.map_err(queue_error)?;
         let shards = stored.and_then(|shards| shards.parse().ok()).unwrap_or(0);
         let holder = Holder::register(&data_dir, LOOKER).map_err(|error| QueueError::Unavailable(error.to_string()))?;
-        let options = SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1) };
+        let options =
+            SqliteQueueOptions { data_dir, shards, max_depth: 0, lease: Duration::from_secs(1), hand_over: false };
         let leases = Leases::new(database.clone(), options.data_dir.clone(), options.lease, Arc::new(holder));
         Ok(Self { inner: Inner::new(database, options, leases) })
     }
@@ -178,7 +182,18 @@ impl TaskQueue for SqliteQueue {
             Family::DbTasks => Admission::Bounded,
             Family::IndexTasks | Family::SearchTasks => Admission::Relaxed,
         };
-        let tails = Arc::clone(&inner.tails);
+        let (tails, tail) = (Arc::clone(&inner.tails), inner.tails.of(lane));
+        let mut confirm = confirm;
+        // While the disk takes nothing, the one who asks hears so from the table.
+        if inner.options.hand_over && lane.family == Family::DbTasks && !inner.database.is_failing() {
+            match tail.hand_over(&payload, confirm) {
+                Some(back) => confirm = back,
+                None => return Ok(()),
+            }
+        } else {
+            tail.departs();
+        }
+        let on_the_way = OnTheWay(tail);
         let depth = Arc::clone(&inner.depth);
         let row = payload.clone();
         let enqueued_at = Millis::now();
@@ -195,11 +210,12 @@ impl TaskQueue for SqliteQueue {
             }
             // Confirmed before it is consumed: whoever asked hears that it was taken before what came of it.
             confirm(result.clone().map(drop).map_err(queue_error));
+            let OnTheWay(tail) = &on_the_way;
             let Ok(id) = result else { return };
             if lane.family == Family::DbTasks {
                 crate::crash_point!("after_accept");
             }
-            tails.push(lane, id, payload);
+            tails.push(tail, id, payload);
         };
         inner.database.submit(admission, written, done).map_err(queue_error)
     }
@@ -238,6 +254,15 @@ impl TaskQueue for SqliteQueue {
                 .map(drop)
         });
         touched.await.map_err(queue_error)
+    }
+}
+
+/// A row that is being written.
+struct OnTheWay(Arc<Tail>);
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.0.arrived();
     }
 }
 

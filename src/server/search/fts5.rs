@@ -1,3 +1,5 @@
+mod recovery;
+
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;

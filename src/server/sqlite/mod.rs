@@ -122,6 +122,11 @@ impl Database {
         self.inner.readers.run(read).await
     }
 
+    /// Whether the last transaction could not be written.
+    pub fn is_failing(&self) -> bool {
+        self.inner.writer.is_failing()
+    }
+
     /// Calls `observer` (on the writer's thread: it must not block) whenever another process has committed.
     pub fn on_foreign_commit(&self, observer: impl Fn() + Send + 'static) {
         self.inner.writer.observe(Box::new(observer));

@@ -1,6 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -40,6 +40,7 @@ pub(super) struct Writer {
     backlog: Arc<AtomicUsize>,
     limit: usize,
     observers: Arc<Mutex<Vec<Observer>>>,
+    is_failing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,6 +57,7 @@ impl Writer {
         let (jobs, waiting) = channel();
         let backlog = Arc::new(AtomicUsize::new(0));
         let observers = Arc::new(Mutex::new(Vec::new()));
+        let is_failing = Arc::new(AtomicBool::new(false));
         let state = Loop {
             connection,
             checkpoints,
@@ -65,13 +67,14 @@ impl Writer {
             data_version: 0,
             max_batch: options.max_batch.max(1),
             poll_interval: options.poll_interval,
+            is_failing: Arc::clone(&is_failing),
             failing: None,
         };
         let thread = thread::Builder::new()
             .name("aula-writer".into())
             .spawn(move || state.run())
             .map_err(|error| DbError::Other(format!("can't start a thread: {error}")))?;
-        Ok(Self { jobs: Some(jobs), backlog, limit: options.writer_queue, observers, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), backlog, limit: options.writer_queue, observers, is_failing, thread: Some(thread) })
     }
 
     pub(super) fn submit<T, F, D>(&self, admission: Admission, write: F, done: D) -> Result<(), DbError>
@@ -91,6 +94,10 @@ impl Writer {
 
     pub(super) fn observe(&self, observer: Observer) {
         self.observers.lock().push(observer);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     pub(super) fn backlog(&self) -> usize {
@@ -154,6 +161,8 @@ struct Loop {
     data_version: i64,
     max_batch: usize,
     poll_interval: Duration,
+    /// Of `failing`, for all to see.
+    is_failing: Arc<AtomicBool>,
     failing: Option<Failing>,
 }
 
@@ -213,6 +222,7 @@ impl Loop {
         match outcome {
             Ok(()) => {
                 if let Some(Failing { since, failed, .. }) = self.failing.take() {
+                    self.is_failing.store(false, Ordering::Relaxed);
                     let seconds = since.elapsed().as_secs_f64();
                     tracing::info!(failed, seconds, "transactions are written again");
                 }
@@ -244,6 +254,7 @@ impl Loop {
     /// Clients try again at once and there may be thousands of them: a full disk must not be filled up by saying so.
     fn report(&mut self, error: &DbError, writes: usize) {
         let now = Instant::now();
+        self.is_failing.store(true, Ordering::Relaxed);
         let failing = self.failing.get_or_insert(Failing { since: now, failed: 0, report_at: now });
         failing.failed += 1;
         if now >= failing.report_at {

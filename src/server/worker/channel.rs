@@ -21,7 +21,7 @@ use super::repeats::may_be_stored;
 use super::window::Window;
 use crate::message::{ChannelId, Message, Seq, Username};
 use crate::server::events::Event;
-use crate::server::queue::{IndexRange, SendTask, Tag, Task};
+use crate::server::queue::{IndexRange, SendTask, Tag, Task, Unconfirmed};
 use crate::server::store::{ChannelBatch, ChannelState, Earlier, NewChannel, Refused};
 use crate::wire::ErrorCode;
 
@@ -41,6 +41,9 @@ pub(super) struct Channel {
     pub(super) looking: bool,
     pub(super) stored_seq: Seq,
     pub(super) flushing: bool,
+    /// Entries up to here are said only when they are stored: they, or some before them, were made of tasks that are
+    /// kept nowhere until then.
+    unsaid_until: Seq,
     /// Full, and waiting for the flushes before them.
     sealed: VecDeque<Flush>,
     pending: Pending,
@@ -52,6 +55,7 @@ pub(super) struct Waiting {
     pub(super) task: Task,
     /// An earlier owner may have begun with it.
     pub(super) redelivered: bool,
+    pub(super) unconfirmed: Option<Unconfirmed>,
 }
 
 /// What is known of the channel.
@@ -71,6 +75,7 @@ struct Pending {
     dirty: BTreeSet<Username>,
     refused: Vec<Refused>,
     tags: Vec<Tag>,
+    unconfirmed: Vec<Unconfirmed>,
     /// To be said when it is stored.
     afterwards: Vec<Event>,
 }
@@ -83,12 +88,15 @@ pub(super) struct Effects {
     pub(super) to_index: Vec<IndexRange>,
     /// Tasks that need nothing stored.
     pub(super) settled: Vec<Tag>,
+    /// Of these, what is in memory alone. To be confirmed before the events.
+    pub(super) confirmed: Vec<Unconfirmed>,
 }
 
 /// One flush.
 pub(super) struct Flush {
     pub(super) batch: Arc<ChannelBatch>,
     pub(super) tags: Vec<Tag>,
+    pub(super) unconfirmed: Vec<Unconfirmed>,
     pub(super) afterwards: Vec<Event>,
 }
 
@@ -102,6 +110,7 @@ impl Channel {
             looking: false,
             stored_seq: 0,
             flushing: false,
+            unsaid_until: 0,
             sealed: VecDeque::new(),
             pending: Pending::default(),
             last_used: 0,
@@ -115,6 +124,11 @@ impl Channel {
             && !self.flushing
             && !matches!(self.loaded, Loaded::Loading)
             && self.nothing_waits()
+    }
+
+    /// Whether all that was decided is.
+    fn is_stored(&self) -> bool {
+        !self.flushing && self.nothing_waits()
     }
 
     fn nothing_waits(&self) -> bool {
@@ -194,7 +208,10 @@ impl Channel {
         options: &WorkerOptions,
         effects: &mut Effects,
     ) {
-        let Waiting { tag, task, redelivered, .. } = waiting;
+        let Waiting { tag, task, redelivered, unconfirmed } = waiting;
+        if unconfirmed.is_some() {
+            self.unsaid_until = self.state().map_or(0, |state| state.last_seq) + 1;
+        }
         let needs_store = match task {
             Task::Send(send) => self.send(send, repeat_of, redelivered, window, effects),
             Task::Create(create) => self.create(create, repeat_of, window, effects),
@@ -203,10 +220,13 @@ impl Channel {
             // Never in a lane of db_tasks; whoever put it there gets nothing for it.
             Task::Index(_) | Task::Search(_) => false,
         };
-        if needs_store {
+        // What is decided already may rest on what is not stored yet, and would be lost with it.
+        if needs_store || (unconfirmed.is_some() && !self.is_stored()) {
             self.pending.tags.push(tag);
+            self.pending.unconfirmed.extend(unconfirmed);
         } else {
             effects.settled.push(tag);
+            effects.confirmed.extend(unconfirmed);
         }
     }
 
@@ -247,10 +267,16 @@ impl Channel {
             let refused = Refused { sender: send.sender, client_id, code: Some(code), at };
             return self.refuse(refused, rejected, window);
         }
-        let sender = send.sender.clone();
-        let seq = self.append(|seq| send.into_message(seq), effects);
-        window.insert(channel, &sender, client_id, at, Earlier::Stored(seq));
-        self.pending.afterwards.push(Event::Persisted { channel, seq, sender, client_id });
+        let Some(entry) = self.append(|seq| send.into_message(seq)) else { return false };
+        let seq = entry.seq;
+        window.insert(channel, &entry.sender, client_id, at, Earlier::Stored(seq));
+        if self.waits_for_store(seq) {
+            self.pending.afterwards.push(Event::Stored(entry));
+        } else {
+            let sender = entry.sender.clone();
+            self.pending.afterwards.push(Event::Persisted { channel, seq, sender, client_id });
+            effects.events.push(Event::Message(entry));
+        }
         true
     }
 
@@ -267,20 +293,46 @@ impl Channel {
     /// Says at once what was decided, if all that was decided is stored; else when it is. Whether that must be waited
     /// for.
     fn say_once_stored(&mut self, events: impl IntoIterator<Item = Event>, effects: &mut Effects) -> bool {
-        let is_stored = !self.flushing && self.nothing_waits();
+        let is_stored = self.is_stored();
         let said = if is_stored { &mut effects.events } else { &mut self.pending.afterwards };
         said.extend(events);
         !is_stored
     }
 
-    fn append(&mut self, entry: impl FnOnce(Seq) -> Message, effects: &mut Effects) -> Seq {
-        let Loaded::Present(state) = &mut self.loaded else { return 0 };
-        let seq = state.last_seq + 1;
-        let entry = Arc::new(entry(seq));
+    /// The next entry, and the news of it.
+    fn append_change(&mut self, entry: impl FnOnce(Seq) -> Message, effects: &mut Effects) -> Seq {
+        let Some(entry) = self.append(entry) else { return 0 };
+        let seq = entry.seq;
+        let said = if self.waits_for_store(seq) { &mut self.pending.afterwards } else { &mut effects.events };
+        said.push(Event::Message(entry));
+        seq
+    }
+
+    /// The next entry, of which nobody knows yet. `None` where there is no channel.
+    fn append(&mut self, entry: impl FnOnce(Seq) -> Message) -> Option<Arc<Message>> {
+        let Loaded::Present(state) = &mut self.loaded else { return None };
+        let entry = Arc::new(entry(state.last_seq + 1));
         self.pending.dirty.extend(state.apply(&entry));
         self.pending.entries.push(Arc::clone(&entry));
-        effects.events.push(Event::Message(entry));
-        seq
+        Some(entry)
+    }
+
+    /// Whether the newest entry must not be said before it is stored; those behind it wait, too.
+    fn waits_for_store(&mut self, seq: Seq) -> bool {
+        let waits = self.unsaid_until > self.stored_seq;
+        if waits {
+            self.unsaid_until = self.unsaid_until.max(seq);
+        }
+        waits
+    }
+
+    /// The store can't be written: who waits for that is told.
+    pub(super) fn refuse_unconfirmed(&mut self, why: &str) {
+        let waiting = self.waiting.iter_mut().filter_map(|waiting| waiting.unconfirmed.as_mut());
+        let sealed = self.sealed.iter_mut().flat_map(|flush| &mut flush.unconfirmed);
+        for task in waiting.chain(sealed).chain(&mut self.pending.unconfirmed) {
+            task.refuse(why.to_owned());
+        }
     }
 
     /// What is to be stored next, if anything is and no flush of this channel is under way.
@@ -302,7 +354,8 @@ impl Channel {
         if self.pending.tags.is_empty() {
             return;
         }
-        let Pending { create, entries, dirty, refused, tags, mut afterwards } = std::mem::take(&mut self.pending);
+        let Pending { create, entries, dirty, refused, tags, unconfirmed, mut afterwards } =
+            std::mem::take(&mut self.pending);
         let mut batch = ChannelBatch {
             channel: self.id,
             create,
@@ -323,7 +376,7 @@ impl Channel {
                 }
             }
         }
-        self.sealed.push_back(Flush { batch: Arc::new(batch), tags, afterwards });
+        self.sealed.push_back(Flush { batch: Arc::new(batch), tags, unconfirmed, afterwards });
     }
 
     pub(super) fn flushed(&mut self, batch: &ChannelBatch) {

@@ -3,31 +3,45 @@ use std::sync::Arc;
 use super::channel::Flush;
 use super::{Backoff, Stages};
 use crate::server::events::Event;
-use crate::server::queue::{Family, IndexRange, IndexTask, Lane, Tag, Task, enqueue_confirmed};
+use crate::server::queue::{Family, IndexRange, IndexTask, Lane, Tag, Task, Unconfirmed, enqueue_confirmed};
 use crate::server::store::{ChannelBatch, StoreError};
 
-/// Stores a flush, then says so. Its tasks may be acknowledged when its indexing has been asked for, too
-/// ([`index`]); the channel's next flush need not wait for that. Tries until it succeeds.
-///
-/// Errors: [`StoreError::Conflict`] alone.
-pub(super) async fn run(stages: Stages, flush: Flush) -> Result<(Arc<ChannelBatch>, Vec<Tag>), StoreError> {
-    let Flush { batch, tags, afterwards } = flush;
+/// What became of a flush.
+pub(super) enum Outcome {
+    /// Its tasks may be acknowledged when its indexing has been asked for, too ([`index`]); the channel's next flush
+    /// need not wait for that.
+    Stored { batch: Arc<ChannelBatch>, tags: Vec<Tag> },
+    /// To be tried again, after a pause.
+    NotYet { flush: Flush, backoff: Backoff, why: String },
+    /// Another owner has written the log.
+    Conflict(StoreError),
+}
+
+/// Stores a flush, then says so.
+pub(super) async fn run(stages: Stages, flush: Flush, backoff: Backoff) -> Outcome {
     crate::crash_point!("after_broadcast_before_store");
-    let mut backoff = Backoff::new();
-    loop {
-        match stages.store.append(Arc::clone(&batch)).await {
-            Ok(()) => break,
-            Err(conflict @ StoreError::Conflict(_)) => return Err(conflict),
-            Err(error) => {
-                metrics::counter!("aula_store_retries_total").increment(1);
-                tracing::warn!(%error, channel = %batch.channel, "a batch is not stored yet");
-                backoff.pause().await;
-            }
+    match stages.store.append(Arc::clone(&flush.batch)).await {
+        Ok(()) => {}
+        Err(conflict @ StoreError::Conflict(_)) => return Outcome::Conflict(conflict),
+        Err(error) => {
+            metrics::counter!("aula_store_retries_total").increment(1);
+            tracing::warn!(%error, channel = %flush.batch.channel, "a batch is not stored yet");
+            return Outcome::NotYet { flush, backoff, why: error.to_string() };
         }
     }
     crate::crash_point!("after_store_before_ack");
+    let Flush { batch, tags, unconfirmed, afterwards } = flush;
+    confirm(unconfirmed);
     publish(&stages, afterwards).await;
-    Ok((batch, tags))
+    Outcome::Stored { batch, tags }
+}
+
+/// Says that these are kept: before anybody sees what came of them.
+pub(super) fn confirm(unconfirmed: Vec<Unconfirmed>) {
+    for task in unconfirmed {
+        task.confirm();
+        crate::crash_point!("after_accept");
+    }
 }
 
 /// What of a stored batch is to be indexed.

@@ -1,5 +1,4 @@
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -12,7 +11,7 @@ use super::window::Window;
 use super::{Backoff, Stages, Stopped, WorkerOptions, flush};
 use crate::message::{ChannelId, Millis, Username};
 use crate::server::queue::{Consumer, Delivery, Tag, Task};
-use crate::server::store::{ChannelBatch, ChannelState, Earlier, StoreError};
+use crate::server::store::{ChannelState, Earlier};
 
 /// Tasks taken from the lane at once.
 const BATCH: usize = 256;
@@ -31,27 +30,14 @@ pub(super) async fn run(
         channels: HashMap::new(),
         window: Window::new(options.dedup_window, Millis::now()),
         under_way: FuturesUnordered::new(),
+        flushes: FuturesUnordered::new(),
         settling: Settling::new(options.prefetch),
         clock: 0,
     };
-    while !stop.is_cancelled() {
-        let touched = tokio::select! {
-            Some(done) = owner.under_way.next() => owner.done(done)?,
-            deliveries = owner.consumer.next_batch(BATCH) => owner.accept(deliveries?).await?,
-            () = owner.settling.due() => {
-                owner.settle();
-                continue;
-            }
-            () = stop.cancelled() => break,
-        };
-        owner.go_on(touched).await;
-    }
-    loop {
-        owner.settle();
-        let Some(done) = owner.under_way.next().await else { return Ok(()) };
-        let touched = owner.done(done)?;
-        owner.go_on(touched).await;
-    }
+    let outcome = owner.work(stop).await;
+    // What is being stored may be, and nobody else would say so.
+    while owner.flushes.next().await.is_some() {}
+    outcome
 }
 
 struct Owner<'s> {
@@ -61,6 +47,7 @@ struct Owner<'s> {
     channels: HashMap<ChannelId, Channel>,
     window: Window,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    flushes: FuturesUnordered<BoxFuture<'static, flush::Outcome>>,
     settling: Settling,
     clock: u64,
 }
@@ -69,15 +56,42 @@ struct Owner<'s> {
 enum Done {
     Loaded(ChannelId, Option<ChannelState>),
     Found(ChannelId, Vec<((Username, Uuid), Option<Earlier>)>),
-    Flushed(Result<(Arc<ChannelBatch>, Vec<Tag>), StoreError>),
     Settled(Vec<Tag>),
 }
 
 impl Owner<'_> {
+    async fn work(&mut self, stop: &CancellationToken) -> Result<(), Stopped> {
+        while !stop.is_cancelled() {
+            let touched = tokio::select! {
+                Some(done) = self.under_way.next() => self.done(done),
+                Some(outcome) = self.flushes.next() => BTreeSet::from([self.flushed(outcome)?]),
+                deliveries = self.consumer.next_batch(BATCH) => self.accept(deliveries?).await?,
+                () = self.settling.due() => {
+                    self.settle();
+                    continue;
+                }
+                () = stop.cancelled() => break,
+            };
+            self.go_on(touched).await;
+        }
+        let unkept = self.consumer.take_the_unkept();
+        let touched = self.accept(unkept).await?;
+        self.go_on(touched).await;
+        loop {
+            self.settle();
+            let touched = tokio::select! {
+                Some(done) = self.under_way.next() => self.done(done),
+                Some(outcome) = self.flushes.next() => BTreeSet::from([self.flushed(outcome)?]),
+                else => return Ok(()),
+            };
+            self.go_on(touched).await;
+        }
+    }
+
     /// Puts each task in its channel's line.
     async fn accept(&mut self, deliveries: Vec<Delivery>) -> Result<BTreeSet<ChannelId>, Stopped> {
         let mut touched = BTreeSet::new();
-        for Delivery { tag, payload, redelivered } in deliveries {
+        for Delivery { tag, payload, redelivered, unconfirmed } in deliveries {
             let task = Task::decode(&payload).map_err(|error| error.to_string());
             let keyed = task.and_then(|task| Ok((task.partition_key().ok_or("a task of another queue")?, task)));
             let (id, task) = match keyed {
@@ -85,18 +99,47 @@ impl Owner<'_> {
                 Err(reason) => {
                     tracing::error!(reason, tag, "a task can't be worked on and goes to the dead letters");
                     metrics::counter!("aula_dead_letters_total").increment(1);
+                    unconfirmed.into_iter().for_each(|mut task| task.refuse(reason.clone()));
                     self.consumer.dead_letter(tag, &reason).await?;
                     continue;
                 }
             };
             let channel = self.channels.entry(id).or_insert_with(|| Channel::new(id));
-            channel.waiting.push_back(Waiting { tag, task, redelivered });
+            channel.waiting.push_back(Waiting { tag, task, redelivered, unconfirmed });
             touched.insert(id);
         }
         Ok(touched)
     }
 
-    fn done(&mut self, done: Done) -> Result<BTreeSet<ChannelId>, Stopped> {
+    /// The channel that goes on.
+    fn flushed(&mut self, outcome: flush::Outcome) -> Result<ChannelId, Stopped> {
+        match outcome {
+            flush::Outcome::Stored { batch, tags } => {
+                self.settling.add(flush::to_index(&batch), tags);
+                if let Some(channel) = self.channels.get_mut(&batch.channel) {
+                    channel.flushed(&batch);
+                }
+                Ok(batch.channel)
+            }
+            flush::Outcome::NotYet { mut flush, mut backoff, why } => {
+                let id = flush.batch.channel;
+                // Nobody is left to wait for what may last: those who ask again are told when it is stored.
+                flush.unconfirmed.iter_mut().for_each(|task| task.refuse(why.clone()));
+                if let Some(channel) = self.channels.get_mut(&id) {
+                    channel.refuse_unconfirmed(&why);
+                }
+                let stages = self.stages.clone();
+                self.flushes.push(Box::pin(async move {
+                    backoff.pause().await;
+                    flush::run(stages, flush, backoff).await
+                }));
+                Ok(id)
+            }
+            flush::Outcome::Conflict(conflict) => Err(Stopped::Conflict(conflict)),
+        }
+    }
+
+    fn done(&mut self, done: Done) -> BTreeSet<ChannelId> {
         let id = match done {
             Done::Loaded(id, state) => {
                 if let Some(channel) = self.channels.get_mut(&id) {
@@ -110,20 +153,12 @@ impl Owner<'_> {
                 }
                 id
             }
-            Done::Flushed(outcome) => {
-                let (batch, tags) = outcome.map_err(Stopped::Conflict)?;
-                self.settling.add(flush::to_index(&batch), tags);
-                if let Some(channel) = self.channels.get_mut(&batch.channel) {
-                    channel.flushed(&batch);
-                }
-                batch.channel
-            }
             Done::Settled(tags) => {
                 self.consumer.acknowledge(&tags);
-                return Ok(BTreeSet::new());
+                return BTreeSet::new();
             }
         };
-        Ok(BTreeSet::from([id]))
+        BTreeSet::from([id])
     }
 
     /// Lets the touched channels go as far as they can, and starts what they wait for.
@@ -147,6 +182,7 @@ impl Owner<'_> {
             }
             channel.advance(&mut self.window, self.options, &mut effects);
         }
+        flush::confirm(effects.confirmed);
         // Live delivery first: it waits for no disk.
         flush::publish(self.stages, effects.events).await;
         if !effects.settled.is_empty() || !effects.to_index.is_empty() {
@@ -156,7 +192,7 @@ impl Owner<'_> {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
             if let Some(flush) = channel.next_flush(self.options) {
                 let stages = self.stages.clone();
-                self.under_way.push(Box::pin(async move { Done::Flushed(flush::run(stages, flush).await) }));
+                self.flushes.push(Box::pin(flush::run(stages, flush, Backoff::new())));
             }
         }
         self.forget_idle_channels();

@@ -57,16 +57,23 @@ fn lanes() -> impl Iterator<Item = Lane> {
 }
 
 impl Process {
-    async fn start(database: TempDatabase, bus: Arc<Recorder>) -> Self {
+    async fn start(database: TempDatabase, bus: Arc<Recorder>, hand_over: bool) -> Self {
         let data_dir = database.directory().to_owned();
         let holder = Arc::new(Holder::register(&data_dir, "test").unwrap());
-        let options =
-            SqliteQueueOptions { data_dir, shards: SHARDS, max_depth: 100_000, lease: Duration::from_secs(60) };
+        let options = SqliteQueueOptions {
+            data_dir,
+            shards: SHARDS,
+            max_depth: 100_000,
+            lease: Duration::from_secs(60),
+            hand_over,
+        };
         let queue = SqliteQueue::open(database.database(), options, holder).await.unwrap();
+        let index = Fts5Search::new(database.database(), PATIENCE, 100_000);
+        index.index_the_missed().await.unwrap();
         let stages = Stages {
             queue: Arc::new(queue),
             store: Arc::new(SqliteStore::new(database.database(), std::time::Duration::from_secs(60))),
-            index: Arc::new(Fts5Search::new(database.database(), PATIENCE, 100_000)),
+            index: Arc::new(index),
             bus,
             answers: None,
         };
@@ -169,6 +176,30 @@ async fn enqueue(process: &Process, tasks: &[Task]) {
     }
 }
 
+/// Asks for all of them at once. Which of them were confirmed, in order, within `time`.
+async fn ask_for(stages: &Stages, tasks: &[Task], time: Duration) -> Vec<bool> {
+    let confirmed = Mutex::new(vec![false; tasks.len()]);
+    let ask = async |(index, task): (usize, &Task)| {
+        let lane = Lane { family: Family::DbTasks, shard: task.partition_key().unwrap().shard(SHARDS) };
+        let outcome = enqueue_confirmed(&*stages.queue, lane, task.encode().unwrap()).await;
+        confirmed.lock()[index] = outcome.is_ok();
+    };
+    let all = futures_util::future::join_all(tasks.iter().enumerate().map(ask));
+    // The others get no answer.
+    drop(tokio::time::timeout(time, all).await);
+    confirmed.into_inner()
+}
+
+/// The same request again, as its client makes it.
+fn again(task: &Task) -> Task {
+    match task.clone() {
+        Task::Send(send) => Task::Send(SendTask { id: Uuid::new_v4(), retry: true, ..send }),
+        Task::Create(create) => Task::Create(CreateTask { id: Uuid::new_v4(), ..create }),
+        Task::Change(change) => Task::Change(ChangeTask { id: Uuid::new_v4(), ..change }),
+        other => other,
+    }
+}
+
 async fn log(process: &Process, channel: ChannelId) -> Vec<Message> {
     process.stages.store.messages(channel, Page::After(0), 10_000).await.unwrap()
 }
@@ -200,8 +231,8 @@ async fn check_logs(process: &Process, channels: &[ChannelId]) {
     }
 }
 
-/// What was published is what is stored; every send was told its seq; watermarks rose.
-async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event]) {
+/// What was published is what is stored; every send was told its seq, unless that died in memory; watermarks rose.
+async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event], all_was_said: bool) {
     let mut logs = HashMap::new();
     for channel in channels {
         logs.insert(*channel, log(process, *channel).await);
@@ -209,7 +240,10 @@ async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event
     let mut told = HashMap::new();
     for event in events {
         match event {
-            Event::Message(message) => {
+            Event::Message(message) | Event::Stored(message) => {
+                if matches!(event, Event::Stored(_)) {
+                    told.insert((message.channel, message.seq), ());
+                }
                 assert_eq!(logs[&message.channel].get(message.seq as usize - 1), Some(&**message));
             }
             Event::Persisted { channel, seq, sender, client_id } => {
@@ -224,15 +258,26 @@ async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event
             Event::Joined { .. } | Event::MembersChanged { .. } => {}
         }
     }
-    for (channel, log) in &logs {
+    for (channel, log) in logs.iter().filter(|_| all_was_said) {
         for entry in log.iter().filter(|entry| entry.kind == Kind::Text) {
             assert!(told.contains_key(&(*channel, entry.seq)), "{} was never told", entry.body);
-            assert!(events.iter().any(|event| matches!(event, Event::Message(message) if **message == *entry)));
+            let is_it = |event: &Event| matches!(event, Event::Message(message) | Event::Stored(message) if **message == *entry);
+            assert!(events.iter().any(is_it));
         }
     }
 }
 
 async fn check_search(process: &Process) {
+    let all_is_found = async {
+        while found(process).await < SENDS {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_is_found).await.expect("all is indexed");
+    assert_eq!(found(process).await, SENDS, "and once");
+}
+
+async fn found(process: &Process) -> usize {
     let text = "word".to_owned();
     let query = Query {
         text,
@@ -245,14 +290,15 @@ async fn check_search(process: &Process) {
         facets: false,
     };
     let page = process.stages.index.search(&user("bob"), query).await.unwrap();
-    assert_eq!((page.hits.len(), page.total), (SENDS, SENDS as u64), "all is indexed, and once");
+    assert_eq!(page.hits.len() as u64, page.total);
+    page.hits.len()
 }
 
-async fn check(process: &Process, channels: &[ChannelId], recorder: &Recorder) {
+async fn check(process: &Process, channels: &[ChannelId], recorder: &Recorder, all_was_said: bool) {
     process.until_all_is_done().await;
     check_logs(process, channels).await;
     let events = recorder.events.lock().clone();
-    check_events(process, channels, &events).await;
+    check_events(process, channels, &events, all_was_said).await;
     check_search(process).await;
     let stats = process.stages.queue.stats().await.unwrap();
     assert!(stats.iter().all(|lane| lane.dead_letters == 0), "{stats:?}");
@@ -265,9 +311,9 @@ fn channels() -> Vec<ChannelId> {
 #[tokio::test]
 async fn all_tasks_are_worked_on() {
     let (channels, recorder) = (channels(), Arc::new(Recorder::default()));
-    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder)).await;
+    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder), false).await;
     enqueue(&process, &tasks(&channels)).await;
-    check(&process, &channels, &recorder).await;
+    check(&process, &channels, &recorder, true).await;
     // Asked to stop, they all end by themselves.
     process.stop.cancel();
     let ended = async { while process.workers.join_next().await.is_some() {} };
@@ -277,7 +323,7 @@ async fn all_tasks_are_worked_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_may_be_aborted_at_any_point() {
     let (channels, recorder) = (channels(), Arc::new(Recorder::default()));
-    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder)).await;
+    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder), false).await;
     let tasks = tasks(&channels);
     for (round, some) in tasks.chunks(12).enumerate() {
         enqueue(&process, some).await;
@@ -285,26 +331,69 @@ async fn workers_may_be_aborted_at_any_point() {
         process.abort().await;
         process.work();
     }
-    check(&process, &channels, &recorder).await;
+    check(&process, &channels, &recorder, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_may_be_killed_at_any_point() {
     let (channels, recorder) = (channels(), Arc::new(Recorder::default()));
-    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder)).await;
+    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder), false).await;
     let tasks = tasks(&channels);
     for (round, some) in tasks.chunks(25).enumerate() {
         enqueue(&process, some).await;
         tokio::time::sleep(Duration::from_micros(round as u64 * 1300 % 17_000)).await;
-        process = Process::start(process.after_kill().await, Arc::clone(&recorder)).await;
+        process = Process::start(process.after_kill().await, Arc::clone(&recorder), false).await;
     }
-    check(&process, &channels, &recorder).await;
+    check(&process, &channels, &recorder, true).await;
+}
+
+#[tokio::test]
+async fn what_is_handed_over_is_worked_on_at_once_and_to_the_end() {
+    let (channels, recorder) = (channels(), Arc::new(Recorder::default()));
+    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder), true).await;
+    let tasks = tasks(&channels);
+    let (some, rest) = tasks.split_at(tasks.len() - 10);
+    assert!(ask_for(&process.stages, some, PATIENCE).await.into_iter().all(|confirmed| confirmed));
+    process.until_all_is_done().await;
+    // Asked to stop, they work on what nobody else could.
+    let stages = process.stages.clone();
+    let asked = async { ask_for(&stages, rest, PATIENCE).await };
+    let stopped = async {
+        tokio::task::yield_now().await;
+        process.stop.cancel();
+        while process.workers.join_next().await.is_some() {}
+    };
+    let (confirmed, ()) = tokio::join!(asked, stopped);
+    assert!(confirmed.into_iter().all(|confirmed| confirmed));
+    process.stop = CancellationToken::new();
+    process.work();
+    check(&process, &channels, &recorder, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_handed_over_and_confirmed_survives_a_kill() {
+    let (channels, recorder) = (channels(), Arc::new(Recorder::default()));
+    let mut process = Process::start(TempDatabase::new(), Arc::clone(&recorder), true).await;
+    let mut left = tasks(&channels);
+    let mut kills = 0;
+    while !left.is_empty() {
+        let time = Duration::from_micros(3_000 + kills * 1_300 % 23_000);
+        let asked = left.len().min(25);
+        let confirmed = ask_for(&process.stages, &left[..asked], time).await;
+        process = Process::start(process.after_kill().await, Arc::clone(&recorder), true).await;
+        kills += 1;
+        assert!(kills < 1_000, "nothing is ever confirmed");
+        // What has no answer is asked for again, the oldest first, before anything new.
+        let unanswered = (0..asked).filter(|index| !confirmed[*index]).map(|index| again(&left[index]));
+        left = unanswered.chain(left[asked..].iter().cloned()).collect();
+    }
+    check(&process, &channels, &recorder, false).await;
 }
 
 #[tokio::test]
 async fn what_is_no_task_goes_to_the_dead_letters() {
     let (channels, recorder) = (channels(), Arc::new(Recorder::default()));
-    let process = Process::start(TempDatabase::new(), Arc::clone(&recorder)).await;
+    let process = Process::start(TempDatabase::new(), Arc::clone(&recorder), false).await;
     let tasks = tasks(&channels);
     for lane in lanes() {
         for bytes in [&b""[..], &[9, 9], &[1, 0xc1]] {

@@ -38,7 +38,7 @@ impl Backend for Sqlite {
         let Settings { shards, max_depth } = settings;
         // Long for those tests in which a killed process must not be waited for.
         let lease = Duration::from_secs(3600);
-        let options = SqliteQueueOptions { data_dir, shards, max_depth, lease };
+        let options = SqliteQueueOptions { data_dir, shards, max_depth, lease, hand_over: false };
         let queue = SqliteQueue::open(self.database.open_again(), options, holder).await?;
         Ok(SqliteProcess { queue, lock_file, graveyard: Arc::clone(&self.graveyard) })
     }
@@ -72,7 +72,7 @@ impl Stoppable {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let data_dir = database.directory().to_owned();
         let holder = Arc::new(Holder::register(&data_dir, "test").unwrap());
-        let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 100, lease: LEASE };
+        let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 100, lease: LEASE, hand_over: false };
         let queue = runtime.block_on(SqliteQueue::open(database.open_again(), options, holder)).unwrap();
         Self { runtime, queue }
     }
@@ -122,7 +122,7 @@ fn a_lane_is_taken_from_a_process_that_has_gone_silent() {
     // The old one wakes up. Its prefetch is used up: it must be told all the same.
     silent.runtime.block_on(async {
         let lost = timeout(PATIENCE, old.next_batch(1)).await.unwrap();
-        assert_eq!(lost, Err(QueueError::LaneLost(LANE)));
+        assert_eq!(lost.unwrap_err(), QueueError::LaneLost(LANE));
         old.acknowledge(&[1, 2]);
         assert_eq!(old.dead_letter(1, "late").await, Err(QueueError::LaneLost(LANE)));
         drop(old);

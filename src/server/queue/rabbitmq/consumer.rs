@@ -216,7 +216,12 @@ impl State {
             let waited = Millis::now().0.saturating_sub(at.0).max(0) as f64 / 1000.0;
             metrics::histogram!("aula_queue_wait_seconds").record(waited);
         }
-        self.buffer.push_back(Delivery { tag: message.delivery_tag, payload, redelivered: message.redelivered });
+        self.buffer.push_back(Delivery {
+            tag: message.delivery_tag,
+            payload,
+            redelivered: message.redelivered,
+            unconfirmed: None,
+        });
     }
 
     /// What has not been handed out never will be: another consumer gets it.

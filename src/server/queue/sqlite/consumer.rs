@@ -9,7 +9,7 @@ use rusqlite::params;
 use super::super::{Consumer, Delivery, QueueError, Tag};
 use super::lease::HeldLane;
 use super::queue_error;
-use super::tail::{Next, Tail};
+use super::tail::{Next, Tail, has_row};
 use crate::message::Millis;
 use crate::server::sqlite::{Admission, Database};
 
@@ -19,7 +19,7 @@ pub(super) struct SqliteConsumer {
     tail: Arc<Tail>,
     held: HeldLane,
     prefetch: usize,
-    /// The last task delivered.
+    /// The last row delivered.
     cursor: u64,
     unacknowledged: usize,
     /// Acknowledged, but the deletion failed: tried again with the next one.
@@ -37,26 +37,29 @@ impl SqliteConsumer {
         Self { database, depth, tail, held, prefetch, cursor: 0, unacknowledged: 0, undeleted: Arc::default() }
     }
 
-    async fn read_table(&self, max: usize) -> Result<Vec<(u64, Bytes)>, QueueError> {
+    async fn read_table(&self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let (lane, cursor) = (self.held.lane, self.cursor);
         let read = self.database.read(move |connection| {
             let mut tasks = connection.prepare_cached(
                 "SELECT id, payload FROM tasks WHERE family = ?1 AND shard = ?2 AND id > ?3 ORDER BY id LIMIT ?4",
             )?;
-            let rows = tasks
-                .query_map(params![lane.family.as_str(), lane.shard, cursor as i64, max as i64], |row| {
-                    Ok((row.get::<_, i64>(0)? as u64, Bytes::from(row.get::<_, Vec<u8>>(1)?)))
+            let rows =
+                tasks.query_map(params![lane.family.as_str(), lane.shard, cursor as i64, max as i64], |row| {
+                    let (tag, payload) = (row.get::<_, i64>(0)? as Tag, Bytes::from(row.get::<_, Vec<u8>>(1)?));
+                    Ok(Delivery { tag, payload, redelivered: false, unconfirmed: None })
                 })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         });
         read.await.map_err(queue_error)
     }
 
-    fn hand_out(&mut self, tasks: Vec<(u64, Bytes)>) -> Vec<Delivery> {
+    fn hand_out(&mut self, mut tasks: Vec<Delivery>) -> Vec<Delivery> {
         self.unacknowledged += tasks.len();
-        self.cursor = tasks.last().map_or(self.cursor, |(id, _)| *id);
-        let inherited = self.held.inherited_up_to;
-        tasks.into_iter().map(|(tag, payload)| Delivery { tag, payload, redelivered: tag <= inherited }).collect()
+        for task in tasks.iter_mut().filter(|task| has_row(task.tag)) {
+            self.cursor = task.tag;
+            task.redelivered = task.tag <= self.held.inherited_up_to;
+        }
+        tasks
     }
 }
 
@@ -96,12 +99,17 @@ impl Consumer for SqliteConsumer {
         }
     }
 
+    fn take_the_unkept(&mut self) -> Vec<Delivery> {
+        let tasks = self.tail.end_hand_over();
+        self.hand_out(tasks)
+    }
+
     fn acknowledge(&mut self, tags: &[Tag]) {
         self.unacknowledged = self.unacknowledged.saturating_sub(tags.len());
         if self.held.is_lost() {
             return;
         }
-        let mut tags = tags.to_vec();
+        let mut tags: Vec<Tag> = tags.iter().copied().filter(|tag| has_row(*tag)).collect();
         tags.append(&mut self.undeleted.lock());
         if tags.is_empty() {
             return;
@@ -133,6 +141,10 @@ impl Consumer for SqliteConsumer {
     async fn dead_letter(&mut self, tag: Tag, reason: &str) -> Result<(), QueueError> {
         if self.held.is_lost() {
             return Err(QueueError::LaneLost(self.held.lane));
+        }
+        if !has_row(tag) {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
+            return Ok(());
         }
         let reason = reason.to_owned();
         let died_at = Millis::now();

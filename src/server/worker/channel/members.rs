@@ -50,7 +50,7 @@ impl Channel {
         let body = Change::Created { members: members.clone() }.to_body();
         let sender = creator.clone();
         let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
-        let seq = self.append(entry, effects);
+        let seq = self.append_change(entry, effects);
         window.insert(channel, &creator, id, at, Earlier::Stored(seq));
         if let Some(info) = self.state().map(|state| state.info(channel)) {
             let origin = Some(origin);
@@ -98,7 +98,7 @@ impl Channel {
         };
         let sender = by.clone();
         let entry = |seq| Message { channel, seq, id, sender, client_id: id, kind: Kind::System, body, at };
-        self.append(entry, effects);
+        self.append_change(entry, effects);
         window.insert(channel, &by, id, at, Earlier::Stored(seq));
         if let Some(info) = self.state().map(|state| state.info(channel)) {
             if !added.is_empty() {

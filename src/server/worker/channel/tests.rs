@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
 use crate::message::Millis;
 use crate::message::{Change, ChannelKind, Kind};
-use crate::server::queue::{ChangeTask, CreateTask, Origin, ReceiptsTask};
+use crate::server::queue::{ChangeTask, CreateTask, Origin, QueueError, ReceiptsTask};
 use crate::server::store::Member;
 use crate::wire::ErrorCode;
 
@@ -43,6 +44,17 @@ struct Outside {
     acknowledged: Vec<Tag>,
     /// All that was ever published, each with the head of the store at that moment.
     said: Vec<(Event, Seq)>,
+    /// In memory alone until their effects are stored, or need not be.
+    handed_over: BTreeSet<Tag>,
+    /// Of these, those whose effects are there.
+    effective: BTreeSet<Tag>,
+    /// Of these, those whose senders know that.
+    confirmed: Arc<Mutex<Vec<Tag>>>,
+    /// Lost in a crash, with their senders none the wiser: as if they had never been asked for.
+    vanished: BTreeSet<Tag>,
+    /// Stored, and not said before a crash, after which those who were there look into the store.
+    unsaid: BTreeSet<Seq>,
+    words_lost: bool,
     /// How much was said when the task with this tag was first handed to anybody.
     said_before: BTreeMap<Tag, usize>,
 }
@@ -76,12 +88,16 @@ impl Outside {
         match event {
             Event::Message(message) => {
                 let earlier = self.said.iter().filter_map(|(event, _)| match event {
-                    Event::Message(earlier) if earlier.seq == message.seq => Some(earlier),
+                    Event::Message(earlier) | Event::Stored(earlier) if earlier.seq == message.seq => Some(earlier),
                     _ => None,
                 });
                 for earlier in earlier {
                     assert_eq!(earlier, message, "one seq, two messages");
                 }
+            }
+            Event::Stored(message) => {
+                assert_eq!(self.log.get(message.seq as usize - 1), Some(message), "stored, it is said");
+                self.check_said(&Event::Message(Arc::clone(message)));
             }
             Event::Persisted { seq, sender, client_id, .. } => {
                 assert_eq!(self.find(sender, *client_id), Some(*seq), "persisted but not stored");
@@ -135,6 +151,42 @@ impl Outside {
         let stored: BTreeMap<_, _> =
             state.members.iter().map(|(user, member)| (user.clone(), member.joined_seq)).collect();
         assert_eq!(stored, members_by(&self.log), "members are what the log says");
+    }
+
+    fn unconfirmed(&self, tag: Tag) -> Option<Unconfirmed> {
+        let confirmed = Arc::clone(&self.confirmed);
+        let confirm = move |outcome: Result<(), QueueError>| {
+            if outcome.is_ok() {
+                confirmed.lock().push(tag);
+            }
+        };
+        self.handed_over.contains(&tag).then(|| Unconfirmed::new(Box::new(confirm)))
+    }
+
+    fn take_effect(&mut self, tags: &[Tag]) {
+        self.effective.extend(tags.iter().filter(|tag| self.handed_over.contains(tag)));
+    }
+
+    fn check_confirmed(&self) {
+        let confirmed = self.confirmed.lock();
+        let known: BTreeSet<Tag> = confirmed.iter().copied().collect();
+        assert_eq!(known.len(), confirmed.len(), "confirmed twice");
+        assert!(known.is_subset(&self.effective), "confirmed and not kept");
+    }
+
+    /// What is in memory alone is gone.
+    fn forget_the_unkept(&mut self) {
+        let gone = |tag: &Tag| self.handed_over.contains(tag) && *tag <= self.delivered;
+        let gone: BTreeSet<Tag> = self.queue.iter().map(|(tag, _)| *tag).filter(gone).collect();
+        for (tag, task) in self.queue.extract_if(.., |(tag, _)| gone.contains(tag)) {
+            if !self.effective.contains(&tag) {
+                self.vanished.insert(tag);
+            } else if let Task::Send(send) = task {
+                // Found at the next start.
+                let is_it = |entry: &&Arc<Message>| entry.sender == send.sender && entry.client_id == send.client_id;
+                self.indexed.extend(self.log.iter().find(is_it).map(|entry| entry.seq));
+            }
+        }
     }
 
     fn acknowledge(&mut self, tags: &[Tag]) {
@@ -233,7 +285,8 @@ impl Owner {
                     let said = outside.said.len();
                     outside.said_before.entry(*tag).or_insert(said);
                     let redelivered = *tag <= self.inherited;
-                    self.channel.waiting.push_back(Waiting { tag: *tag, task: task.clone(), redelivered });
+                    let unconfirmed = outside.unconfirmed(*tag);
+                    self.channel.waiting.push_back(Waiting { tag: *tag, task: task.clone(), redelivered, unconfirmed });
                 }
                 !next.is_empty()
             }
@@ -266,6 +319,9 @@ impl Owner {
                 let before = self.channel.waiting.len();
                 let mut effects = Effects::default();
                 self.channel.advance(&mut self.window, &options(), &mut effects);
+                outside.take_effect(&effects.settled);
+                super::super::flush::confirm(effects.confirmed);
+                outside.check_confirmed();
                 outside.say(effects.events);
                 for task in effects.to_index {
                     assert!((1..=outside.head()).contains(&task.first) && task.last <= outside.head());
@@ -285,11 +341,14 @@ impl Owner {
             Step::Store => {
                 let Some(flush) = self.flush.as_ref().filter(|_| !self.is_stored) else { return false };
                 outside.store(&flush.batch);
+                outside.take_effect(&flush.tags);
                 self.is_stored = true;
                 true
             }
             Step::Say => {
                 let Some(flush) = self.flush.as_mut().filter(|_| self.is_stored && !self.is_said) else { return false };
+                super::super::flush::confirm(std::mem::take(&mut flush.unconfirmed));
+                outside.check_confirmed();
                 outside.say(std::mem::take(&mut flush.afterwards));
                 self.is_said = true;
                 true
@@ -303,6 +362,15 @@ impl Owner {
             }
             Step::Crash(_) => unreachable!("ends the owner"),
         }
+    }
+
+    fn die(self, outside: &mut Outside) {
+        let Some(flush) = self.flush.filter(|_| self.is_stored && !self.is_said) else { return };
+        outside.words_lost |= !flush.unconfirmed.is_empty();
+        outside.unsaid.extend(flush.afterwards.iter().filter_map(|event| match event {
+            Event::Message(message) | Event::Stored(message) => Some(message.seq),
+            _ => None,
+        }));
     }
 
     fn finish(&mut self, outside: &mut Outside) {
@@ -324,14 +392,15 @@ impl Owner {
     }
 }
 
-fn run(tasks: &[Task], steps: &[Step]) -> Outside {
-    let mut outside = Outside { queue: (1..).zip(tasks.iter().cloned()).collect(), ..Outside::default() };
+fn run(tasks: &[(Tag, Task)], handed_over: &BTreeSet<Tag>, steps: &[Step]) -> Outside {
+    let mut outside = Outside { queue: tasks.to_vec(), handed_over: handed_over.clone(), ..Outside::default() };
     let mut owner = Owner::new(&outside);
     for step in steps {
         match step {
             Step::Crash(lost) => {
                 outside.let_acknowledgements_arrive(*lost);
-                owner = Owner::new(&outside);
+                std::mem::replace(&mut owner, Owner::new(&outside)).die(&mut outside);
+                outside.forget_the_unkept();
             }
             step => {
                 owner.step(*step, &mut outside);
@@ -448,9 +517,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn crashes_make_no_difference(tasks in tasks(), steps in steps()) {
-        let undisturbed = run(&tasks, &[]);
-        let disturbed = run(&tasks, &steps);
+    fn crashes_make_no_difference(
+        tasks in tasks(),
+        handed_over in prop_oneof![Just(0), any::<u64>(), Just(u64::MAX)],
+        steps in steps(),
+    ) {
+        let mut tasks: Vec<(Tag, Task)> = (1..).zip(tasks).collect();
+        let handed_over = (1..64).filter(|tag| handed_over >> tag & 1 == 1).collect();
+        let disturbed = run(&tasks, &handed_over, &steps);
+        // What vanished may as well never have been.
+        tasks.retain(|(tag, _)| !disturbed.vanished.contains(tag));
+        let undisturbed = run(&tasks, &BTreeSet::new(), &[]);
         prop_assert_eq!(&disturbed.log, &undisturbed.log);
         check_states(disturbed.state.as_ref(), undisturbed.state.as_ref());
         check_told(&tasks, &undisturbed);
@@ -480,10 +557,11 @@ fn who_asks_again_while_the_answer_leaves_is_answered_again() {
         origin: Origin { session: Uuid::nil(), reference: None },
     };
     let tasks = [Task::Create(create), Task::Send(send(2)), Task::Send(send(3)), Task::Send(send(4))];
+    let tasks: Vec<(Tag, Task)> = (1..).zip(tasks).collect();
     let first = [Step::Deliver(2), Step::Load, Step::Advance, Step::Flush, Step::Store, Step::Say];
     let again = [Step::Deliver(1), Step::Ask, Step::Answer, Step::Advance, Step::Finish];
     let more = [Step::Flush, Step::Deliver(1), Step::Ask, Step::Answer, Step::Advance];
-    let outside = run(&tasks, &[first.as_slice(), &again, &more].concat());
+    let outside = run(&tasks, &BTreeSet::new(), &[first.as_slice(), &again, &more].concat());
     check_told(&tasks, &outside);
     assert_eq!(outside.log.len(), 2);
 }
@@ -513,18 +591,23 @@ fn check_states(disturbed: Option<&ChannelState>, undisturbed: Option<&ChannelSt
 }
 
 /// Everybody learned, at last, what became of what; who asked again, by an answer that came after that.
-fn check_told(tasks: &[Task], outside: &Outside) {
+fn check_told(tasks: &[(Tag, Task)], outside: &Outside) {
+    let confirmed = outside.confirmed.lock();
     let told_since =
         |since: usize, is_it: &dyn Fn(&Event) -> bool| outside.said[since..].iter().any(|(event, _)| is_it(event));
     let told = |is_it: &dyn Fn(&Event) -> bool| told_since(0, is_it);
-    for (tag, task) in (1..).zip(tasks) {
+    for (tag, task) in tasks {
         let Task::Send(send) = task else { continue };
-        let told = |is_it: &dyn Fn(&Event) -> bool| told_since(outside.said_before[&tag], is_it);
+        if outside.handed_over.contains(tag) && !confirmed.contains(tag) {
+            continue;
+        }
+        let told = |is_it: &dyn Fn(&Event) -> bool| told_since(outside.said_before[tag], is_it);
         let (sender, client_id) = (&send.sender, send.client_id);
         let answered = match outside.find(sender, client_id) {
             Some(seq) => {
                 let persisted = Event::Persisted { channel: CHANNEL, seq, sender: sender.clone(), client_id };
-                told(&|event| *event == persisted)
+                let stored = |event: &Event| matches!(event, Event::Stored(message) if message.seq == seq);
+                told(&|event| *event == persisted || stored(event))
             }
             None => {
                 let code = ErrorCode::NotAMember;
@@ -536,12 +619,14 @@ fn check_told(tasks: &[Task], outside: &Outside) {
     }
     for entry in &outside.log {
         assert!(entry.kind == Kind::System || outside.indexed.contains(&entry.seq), "{} can't be found", entry.seq);
-        assert!(told(&|event| matches!(event, Event::Message(message) if message == entry)));
+        let is_it =
+            |event: &Event| matches!(event, Event::Message(message) | Event::Stored(message) if message == entry);
+        assert!(outside.unsaid.contains(&entry.seq) || told(&is_it));
     }
     let Some(state) = &outside.state else { return };
     for (member, Member { joined_seq, .. }) in &state.members {
         let is_it = |event: &Event| matches!(event, Event::Joined { joined, joined_seq: seq, .. } if seq == joined_seq && joined.contains(member));
-        assert!(told(&is_it), "{member} never learned of the channel");
+        assert!(outside.unsaid.contains(joined_seq) || told(&is_it), "{member} never learned of the channel");
     }
     // The last removal of each who is not there any more: gateways must stop delivering to them.
     let mut last_removals: BTreeMap<Username, Seq> = BTreeMap::new();
@@ -552,7 +637,7 @@ fn check_told(tasks: &[Task], outside: &Outside) {
     }
     for (gone, last) in last_removals.iter().filter(|(user, _)| !state.members.contains_key(*user)) {
         let is_it = |event: &Event| matches!(event, Event::MembersChanged { seq, removed, .. } if seq == last && removed.contains(gone));
-        assert!(told(&is_it), "no gateway learned that {gone} is gone");
+        assert!(outside.unsaid.contains(last) || told(&is_it), "no gateway learned that {gone} is gone");
     }
     let marks = |which: fn(&Event) -> Option<Seq>| outside.said.iter().filter_map(move |(event, _)| which(event));
     let delivered = marks(|event| match event {
@@ -565,7 +650,7 @@ fn check_told(tasks: &[Task], outside: &Outside) {
     });
     // In a channel of one, its own sends raise it, and there is nobody to be told.
     let always_had_two = (1..=outside.log.len()).all(|head| members_by(&outside.log[..head]).len() > 1);
-    if always_had_two {
+    if always_had_two && !outside.words_lost {
         assert_eq!(delivered.max().unwrap_or(0), state.delivered_by_all);
         assert_eq!(read.max().unwrap_or(0), state.read_by_all);
     }

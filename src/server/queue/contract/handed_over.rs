@@ -1,0 +1,154 @@
+//! Tasks of the embedded queue that go to a consumer of the same process without a row.
+
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::super::{SqliteQueue, SqliteQueueOptions};
+use super::*;
+use crate::server::sqlite::holder::Holder;
+use crate::server::sqlite::testing::TempDatabase;
+
+type Answer = oneshot::Receiver<Result<(), QueueError>>;
+
+async fn open(database: &TempDatabase, hand_over: bool) -> SqliteQueue {
+    let data_dir = database.directory().to_owned();
+    let holder = Arc::new(Holder::register(&data_dir, "test").unwrap());
+    let lease = Duration::from_secs(3600);
+    let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 100_000, lease, hand_over };
+    SqliteQueue::open(database.open_again(), options, holder).await.unwrap()
+}
+
+fn enqueue(queue: &SqliteQueue, text: &str) -> Answer {
+    let (confirm, answer) = oneshot::channel();
+    queue.enqueue(LANE, payload(text), Box::new(move |outcome| confirm.send(outcome).unwrap())).unwrap();
+    answer
+}
+
+fn enqueue_many(queue: &SqliteQueue, range: std::ops::Range<usize>) -> Vec<Answer> {
+    numbered(range).map(|text| enqueue(queue, &text)).collect()
+}
+
+async fn confirmed(answer: Answer) {
+    timeout(PATIENCE, answer).await.unwrap().unwrap().unwrap();
+}
+
+/// Whoever takes them does what the worker does.
+fn done(consumer: &mut dyn Consumer, deliveries: Vec<Delivery>) {
+    consumer.acknowledge(&tags(&deliveries));
+    deliveries.into_iter().filter_map(|delivery| delivery.unconfirmed).for_each(super::super::Unconfirmed::confirm);
+}
+
+/// A consumer that has looked into the table.
+async fn ready(queue: &SqliteQueue) -> Box<dyn Consumer> {
+    let mut consumer = queue.consume(LANE, 100_000).await.unwrap();
+    expect_nothing(&mut *consumer).await;
+    consumer
+}
+
+#[tokio::test]
+async fn the_one_who_works_on_it_confirms_it() {
+    let database = TempDatabase::new();
+    let queue = open(&database, true).await;
+    let mut consumer = ready(&queue).await;
+    let mut answer = enqueue(&queue, "now");
+    let deliveries = expect(&mut *consumer, ["now".to_owned()]).await;
+    assert!(deliveries[0].unconfirmed.is_some() && !deliveries[0].redelivered);
+    assert_eq!(stats_of(&queue, LANE).await.depth, 0, "it has no row");
+    assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "nobody has kept it");
+    done(&mut *consumer, deliveries);
+    assert_eq!(answer.try_recv(), Ok(Ok(())));
+}
+
+#[tokio::test]
+async fn without_a_consumer_here_it_gets_a_row() {
+    let database = TempDatabase::new();
+    let queue = open(&database, true).await;
+    confirmed(enqueue(&queue, "before")).await;
+    let mut consumer = queue.consume(LANE, MANY).await.unwrap();
+    let deliveries = expect(&mut *consumer, ["before".to_owned()]).await;
+    assert!(deliveries[0].unconfirmed.is_none());
+    drop((deliveries, consumer));
+    confirmed(enqueue(&queue, "after")).await;
+    assert_eq!(stats_of(&queue, LANE).await.depth, 2);
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_memory_goes_by_the_table_and_nothing_overtakes() {
+    let database = TempDatabase::new();
+    let queue = open(&database, true).await;
+    let mut consumer = ready(&queue).await;
+    let answers = enqueue_many(&queue, 0..5_000);
+    let some = expect(&mut *consumer, numbered(0..4_500)).await;
+    let by_row = some.iter().filter(|delivery| delivery.unconfirmed.is_none()).count();
+    assert!((1..4_500).contains(&by_row), "{by_row} by the table");
+    // There is room again, but others wait there.
+    let more = enqueue_many(&queue, 5_000..5_100);
+    let rest = expect(&mut *consumer, numbered(4_500..5_100)).await;
+    assert!(rest.iter().all(|delivery| delivery.unconfirmed.is_none()));
+    done(&mut *consumer, some);
+    done(&mut *consumer, rest);
+    for answer in answers.into_iter().chain(more) {
+        confirmed(answer).await;
+    }
+    expect_nothing(&mut *consumer).await;
+    let at_last = enqueue(&queue, "at last");
+    let deliveries = expect(&mut *consumer, ["at last".to_owned()]).await;
+    assert!(deliveries[0].unconfirmed.is_some(), "the short way is open again");
+    done(&mut *consumer, deliveries);
+    confirmed(at_last).await;
+    until_depth(&queue, LANE, 0).await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_ends_refuses_what_it_was_handed() {
+    let database = TempDatabase::new();
+    let queue = open(&database, true).await;
+    let mut consumer = ready(&queue).await;
+    let answers = enqueue_many(&queue, 0..4);
+    let taken = expect(&mut *consumer, numbered(0..2)).await;
+    drop((taken, consumer));
+    for answer in answers {
+        let outcome = timeout(PATIENCE, answer).await.unwrap().unwrap();
+        assert!(matches!(outcome, Err(QueueError::Unavailable(_))), "{outcome:?}");
+    }
+    expect_nothing(&mut *queue.consume(LANE, MANY).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn who_stops_takes_along_what_only_it_knows_of() {
+    let database = TempDatabase::new();
+    let queue = open(&database, true).await;
+    let mut consumer = ready(&queue).await;
+    let answers = enqueue_many(&queue, 0..4);
+    let taken = expect(&mut *consumer, numbered(0..2)).await;
+    let left = consumer.take_the_unkept();
+    assert_eq!(texts(&left), ["2", "3"]);
+    done(&mut *consumer, taken);
+    done(&mut *consumer, left);
+    for answer in answers {
+        confirmed(answer).await;
+    }
+    confirmed(enqueue(&queue, "later")).await;
+    assert_eq!(stats_of(&queue, LANE).await.depth, 1, "for the next owner");
+}
+
+#[tokio::test]
+async fn tasks_of_another_process_have_their_turn_among_them() {
+    let database = TempDatabase::new();
+    let (queue, other) = (open(&database, true).await, open(&database, false).await);
+    let mut consumer = ready(&queue).await;
+    confirmed(enqueue(&other, "from elsewhere")).await;
+    let turn = async {
+        loop {
+            let answer = enqueue(&queue, "from here");
+            let deliveries = take(&mut *consumer, 1).await;
+            let is_it = texts(&deliveries) == ["from elsewhere"];
+            done(&mut *consumer, deliveries);
+            if is_it {
+                return;
+            }
+            confirmed(answer).await;
+        }
+    };
+    timeout(PATIENCE, turn).await.unwrap();
+}

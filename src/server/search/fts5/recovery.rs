@@ -1,0 +1,136 @@
+//! What was stored, and not indexed when the process died.
+//!
+//! A message that is handed over in memory has no task that would be delivered again: between its storing and its index
+//! task a crash leaves an entry that nobody would index. So it is noted from time to time up to which position everything
+//! is indexed, and a start looks at what comes behind that.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::Fts5Search;
+use crate::message::Kind;
+use crate::server::search::SearchError;
+use crate::server::sqlite::{Admission, DbError};
+use crate::server::store::sqlite_columns as columns;
+
+/// Where the note is kept.
+const NOTE: &str = "index.complete_to";
+/// Between two notes: what comes in that time is looked through at the next start, and in each of them.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The pause after a failure.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Entries in one transaction, at most.
+const PAGE: i64 = 500;
+
+impl Fts5Search {
+    /// Indexes what an earlier process left behind, then keeps the note. Runs until dropped.
+    pub async fn recover(self) {
+        loop {
+            match self.index_the_missed().await {
+                Ok(found) => {
+                    if found > 0 {
+                        tracing::info!(found, "messages that were stored and not indexed are indexed now");
+                    }
+                    break;
+                }
+                Err(error) => tracing::warn!(%error, "what is not indexed can't be looked for yet"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        loop {
+            if let Err(error) = self.note_progress().await {
+                tracing::debug!(%error, "how far the index is complete can't be noted");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// Indexes what is stored and was not indexed by the time of the call; how many that were.
+    ///
+    /// Errors: [`SearchError::Unavailable`]; what was indexed until then stays.
+    pub async fn index_the_missed(&self) -> Result<usize, SearchError> {
+        let database = &self.database;
+        let (mut after, end) =
+            database.read(|connection| Ok((noted(connection)?, newest(connection)?))).await.map_err(unavailable)?;
+        let mut found = 0;
+        loop {
+            // Looked for beside the writer: there may be few among many.
+            let missed = database.read(move |connection| missed(connection, after, end)).await.map_err(unavailable)?;
+            let Some(last) = missed.last().copied() else { return Ok(found) };
+            found += missed.len();
+            after = last;
+            let written = database.write_as(Admission::Relaxed, move |connection| index(connection, &missed));
+            written.await.map_err(unavailable)?;
+        }
+    }
+
+    /// Notes up to which position everything is indexed.
+    async fn note_progress(&self) -> Result<(), DbError> {
+        let progress = self.database.read(|connection| {
+            let (noted, newest) = (noted(connection)?, newest(connection)?);
+            let first_missed = first_missed(connection, noted, newest)?;
+            let complete = first_missed.map_or(newest, |missed| missed - 1);
+            Ok((complete > noted).then_some(complete))
+        });
+        let Some(complete) = progress.await? else { return Ok(()) };
+        let noted = self.database.write_as(Admission::Relaxed, move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO settings (name, value) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                )?
+                .execute([NOTE, complete.to_string().as_str()])
+                .map(drop)
+        });
+        noted.await
+    }
+}
+
+fn unavailable(error: DbError) -> SearchError {
+    SearchError::Unavailable(error.to_string())
+}
+
+/// 0 where nothing was ever noted.
+fn noted(connection: &Connection) -> rusqlite::Result<i64> {
+    let noted: Option<String> = connection
+        .prepare_cached("SELECT value FROM settings WHERE name = ?1")?
+        .query_row([NOTE], |row| row.get(0))
+        .optional()?;
+    Ok(noted.and_then(|noted| noted.parse().ok()).unwrap_or(0))
+}
+
+fn newest(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT coalesce(max(position), 0) FROM messages")?.query_row([], |row| row.get(0))
+}
+
+const MISSED: &str = "SELECT m.position FROM messages m
+     WHERE m.position > ?1 AND m.position <= ?2 AND m.kind = ?3 AND m.deleted_at IS NULL
+       AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)
+     ORDER BY m.position LIMIT ?4";
+
+/// The next page of positions, in ascending order.
+fn missed(connection: &Connection, after: i64, end: i64) -> rusqlite::Result<Vec<i64>> {
+    let text = columns::kind_name(Kind::Text);
+    connection.prepare_cached(MISSED)?.query_map((after, end, text, PAGE), |row| row.get(0))?.collect()
+}
+
+fn first_missed(connection: &Connection, after: i64, end: i64) -> rusqlite::Result<Option<i64>> {
+    let text = columns::kind_name(Kind::Text);
+    connection.prepare_cached(MISSED)?.query_row((after, end, text, 1), |row| row.get(0)).optional()
+}
+
+/// The indexer may have come by meanwhile.
+fn index(connection: &Connection, positions: &[i64]) -> rusqlite::Result<()> {
+    let positions =
+        serde_json::to_string(positions).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO messages_fts (rowid, body, channel)
+             SELECT m.position, m.body, m.channel FROM json_each(?1) missed JOIN messages m ON m.position = missed.value
+             WHERE NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)
+             ORDER BY m.position",
+        )?
+        .execute([positions])
+        .map(drop)
+}
