@@ -92,11 +92,15 @@ pub type Confirm = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
 
 /// A task that is in memory alone. Who works on it confirms it when its effects are durable, before anybody sees them;
 /// dropped, it is refused.
-pub struct Unconfirmed(Option<Confirm>);
+pub struct Unconfirmed {
+    confirm: Option<Confirm>,
+    /// What the queue keeps account of it by, until its effects are durable or never will be.
+    _account: Option<Box<dyn Send>>,
+}
 
 impl Unconfirmed {
-    pub(in crate::server) fn new(confirm: Confirm) -> Self {
-        Self(Some(confirm))
+    pub(in crate::server) fn new(confirm: Confirm, account: Option<Box<dyn Send>>) -> Self {
+        Self { confirm: Some(confirm), _account: account }
     }
 
     pub fn confirm(mut self) {
@@ -109,7 +113,7 @@ impl Unconfirmed {
     }
 
     fn end(&mut self, outcome: Result<(), QueueError>) {
-        if let Some(confirm) = self.0.take() {
+        if let Some(confirm) = self.confirm.take() {
             confirm(outcome);
         }
     }

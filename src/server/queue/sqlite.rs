@@ -8,7 +8,7 @@ mod tail;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use rusqlite::{OptionalExtension, params};
 
 use self::consumer::SqliteConsumer;
 use self::lease::Leases;
-use self::tail::{Tail, Tails};
+use self::tail::{Tail, Tails, Way};
 use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
 use crate::message::Millis;
 use crate::server::sqlite::holder::{self, Holder};
@@ -48,8 +48,10 @@ struct Inner {
     options: SqliteQueueOptions,
     tails: Arc<Tails>,
     leases: Leases,
-    /// Tasks not acknowledged, as far as this process knows; set right by each recount.
+    /// Rows not acknowledged, as far as this process knows; set right by each recount.
     depth: Arc<AtomicI64>,
+    /// Tasks without a row.
+    handed_over: Arc<AtomicUsize>,
     recounting: AtomicBool,
     runtime: tokio::runtime::Handle,
 }
@@ -65,6 +67,7 @@ impl Inner {
             tails: Arc::default(),
             leases,
             depth: Arc::default(),
+            handed_over: Arc::default(),
             recounting: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
         })
@@ -174,7 +177,7 @@ impl TaskQueue for SqliteQueue {
             if depth >= limit / 2 {
                 inner.recount();
             }
-            if depth >= limit {
+            if depth + inner.handed_over.load(Ordering::Relaxed) as i64 >= limit {
                 return Err(QueueError::Overloaded);
             }
         }
@@ -183,16 +186,15 @@ impl TaskQueue for SqliteQueue {
             Family::IndexTasks | Family::SearchTasks => Admission::Relaxed,
         };
         let (tails, tail) = (Arc::clone(&inner.tails), inner.tails.of(lane));
-        let mut confirm = confirm;
-        // While the disk takes nothing, the one who asks hears so from the table.
-        if inner.options.hand_over && lane.family == Family::DbTasks && !inner.database.is_failing() {
-            match tail.hand_over(&payload, confirm) {
-                Some(back) => confirm = back,
-                None => return Ok(()),
+        let confirm = if inner.options.hand_over && lane.family == Family::DbTasks {
+            match tail.admit(&payload, confirm, &inner.handed_over, inner.database.is_failing())? {
+                Way::HandedOver => return Ok(()),
+                Way::ByTable(confirm) => confirm,
             }
         } else {
             tail.departs();
-        }
+            confirm
+        };
         let on_the_way = OnTheWay(tail);
         let depth = Arc::clone(&inner.depth);
         let row = payload.clone();

@@ -8,13 +8,15 @@ use super::*;
 use crate::server::sqlite::holder::Holder;
 use crate::server::sqlite::testing::TempDatabase;
 
+const MAX_DEPTH: usize = 1000;
+
 type Answer = oneshot::Receiver<Result<(), QueueError>>;
 
 async fn open(database: &TempDatabase, hand_over: bool) -> SqliteQueue {
     let data_dir = database.directory().to_owned();
     let holder = Arc::new(Holder::register(&data_dir, "test").unwrap());
     let lease = Duration::from_secs(3600);
-    let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: 100_000, lease, hand_over };
+    let options = SqliteQueueOptions { data_dir, shards: 1, max_depth: MAX_DEPTH, lease, hand_over };
     SqliteQueue::open(database.open_again(), options, holder).await.unwrap()
 }
 
@@ -40,7 +42,7 @@ fn done(consumer: &mut dyn Consumer, deliveries: Vec<Delivery>) {
 
 /// A consumer that has looked into the table.
 async fn ready(queue: &SqliteQueue) -> Box<dyn Consumer> {
-    let mut consumer = queue.consume(LANE, 100_000).await.unwrap();
+    let mut consumer = queue.consume(LANE, MAX_DEPTH).await.unwrap();
     expect_nothing(&mut *consumer).await;
     consumer
 }
@@ -73,30 +75,62 @@ async fn without_a_consumer_here_it_gets_a_row() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_for_memory_goes_by_the_table_and_nothing_overtakes() {
+async fn what_was_written_before_comes_first() {
     let database = TempDatabase::new();
     let queue = open(&database, true).await;
-    let mut consumer = ready(&queue).await;
-    let answers = enqueue_many(&queue, 0..5_000);
-    let some = expect(&mut *consumer, numbered(0..4_500)).await;
-    let by_row = some.iter().filter(|delivery| delivery.unconfirmed.is_none()).count();
-    assert!((1..4_500).contains(&by_row), "{by_row} by the table");
-    // There is room again, but others wait there.
-    let more = enqueue_many(&queue, 5_000..5_100);
-    let rest = expect(&mut *consumer, numbered(4_500..5_100)).await;
-    assert!(rest.iter().all(|delivery| delivery.unconfirmed.is_none()));
-    done(&mut *consumer, some);
-    done(&mut *consumer, rest);
-    for answer in answers.into_iter().chain(more) {
+    let before = enqueue_many(&queue, 0..100);
+    let mut consumer = queue.consume(LANE, MANY).await.unwrap();
+    let meanwhile = enqueue_many(&queue, 100..200);
+    let deliveries = expect(&mut *consumer, numbered(0..200)).await;
+    done(&mut *consumer, deliveries);
+    for answer in before.into_iter().chain(meanwhile) {
         confirmed(answer).await;
     }
     expect_nothing(&mut *consumer).await;
     let at_last = enqueue(&queue, "at last");
     let deliveries = expect(&mut *consumer, ["at last".to_owned()]).await;
-    assert!(deliveries[0].unconfirmed.is_some(), "the short way is open again");
+    assert!(deliveries[0].unconfirmed.is_some(), "the short way is open");
     done(&mut *consumer, deliveries);
     confirmed(at_last).await;
     until_depth(&queue, LANE, 0).await;
+}
+
+/// A row would outlive what was handed over before it.
+#[tokio::test]
+async fn nothing_gets_a_row_while_something_before_it_is_in_memory_alone() {
+    let database = TempDatabase::new();
+    let queue = open(&database, true).await;
+    let mut consumer = ready(&queue).await;
+    let first = enqueue(&queue, "first");
+    let in_hand = expect(&mut *consumer, ["first".to_owned()]).await;
+    drop(consumer);
+    let refused = queue.enqueue(LANE, payload("second"), Box::new(|_| ()));
+    assert!(matches!(refused, Err(QueueError::Unavailable(_))), "{refused:?}");
+    for delivery in in_hand {
+        delivery.unconfirmed.unwrap().confirm();
+    }
+    confirmed(first).await;
+    confirmed(enqueue(&queue, "second")).await;
+    assert_eq!(stats_of(&queue, LANE).await.depth, 1);
+}
+
+#[tokio::test]
+async fn what_waits_in_memory_is_bounded_by_number_and_by_bytes() {
+    let database = TempDatabase::new();
+    let queue = open(&database, true).await;
+    let mut consumer = ready(&queue).await;
+    let large = "x".repeat(1 << 20);
+    let answers: Vec<Answer> = (0..16).map(|_| enqueue(&queue, &large)).collect();
+    assert_eq!(queue.enqueue(LANE, payload("more"), Box::new(|_| ())), Err(QueueError::Overloaded));
+    let deliveries = take(&mut *consumer, 16).await;
+    let small = enqueue_many(&queue, 0..MAX_DEPTH - 16);
+    assert_eq!(queue.enqueue(LANE, payload("more"), Box::new(|_| ())), Err(QueueError::Overloaded));
+    done(&mut *consumer, deliveries);
+    let deliveries = expect(&mut *consumer, numbered(0..MAX_DEPTH - 16)).await;
+    done(&mut *consumer, deliveries);
+    for answer in answers.into_iter().chain(small) {
+        confirmed(answer).await;
+    }
 }
 
 #[tokio::test]
@@ -145,9 +179,13 @@ async fn tasks_of_another_process_have_their_turn_among_them() {
             let is_it = texts(&deliveries) == ["from elsewhere"];
             done(&mut *consumer, deliveries);
             if is_it {
-                return;
+                let deliveries = expect(&mut *consumer, ["from here".to_owned()]).await;
+                done(&mut *consumer, deliveries);
             }
             confirmed(answer).await;
+            if is_it {
+                return;
+            }
         }
     };
     timeout(PATIENCE, turn).await.unwrap();

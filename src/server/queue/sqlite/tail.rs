@@ -1,16 +1,20 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::super::{Confirm, Delivery, Tag, Unconfirmed};
+use super::super::{Confirm, Delivery, QueueError, Tag, Unconfirmed};
 use super::Lane;
 
-/// Tasks kept in memory for a lane's consumer, at most. Beyond it the consumer reads them from the table.
+/// Rows kept in memory for a lane's consumer, at most. Beyond it the consumer reads them from the table.
 const CAPACITY: usize = 4096;
+
+/// Bytes of tasks without a row that wait for a lane's consumer, at most; their number is bounded by the depth of the
+/// queue. More are refused.
+const MAX_WITHOUT_ROW: usize = 16 << 20;
 
 /// Tags of tasks that have no row begin here. The ids of rows are far from it.
 const WITHOUT_ROW: Tag = 1 << 63;
@@ -53,26 +57,58 @@ impl Tails {
 
 /// The newest tasks of a lane that this process enqueued, from the moment somebody here consumes it.
 ///
-/// A task has two ways to a consumer: by a row of the table, from the commit on, or handed over at once without one. The
-/// second is open only while nothing is on the first, so that none overtakes another.
+/// A task has two ways to a consumer: by a row of the table, from the commit on, or handed over at once without one. A
+/// lane takes one of them at a time. Another order might come of it: a task that is handed over may overtake one that is
+/// being written; and one that is written may outlive one that was handed over before it, whose sender will ask again.
 #[derive(Default)]
 pub(super) struct Tail {
     state: Mutex<State>,
     changed: Notify,
+    /// Tasks without a row, waiting or worked on.
+    unkept: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Those without a row first, then those with one.
+    /// All with a row, or all without one.
     newest: VecDeque<Delivery>,
-    /// The table has tasks that are not here: it must be read before any row that is pushed from now on.
+    /// The table has tasks that are not here: it must be read before any that is pushed from now on.
     table_first: bool,
     consumed: bool,
     /// Rows that are being written.
     on_the_way: usize,
     /// Some task took the way by the table, and may not be consumed yet.
     by_table: bool,
+    /// Tasks that were ever handed over, and the bytes of those that wait.
     handed_over: u64,
+    bytes: usize,
+}
+
+/// Counts a task until it is neither waiting nor worked on.
+pub(super) struct Unkept(Vec<Arc<AtomicUsize>>);
+
+impl Unkept {
+    fn new(counts: Vec<Arc<AtomicUsize>>) -> Self {
+        for count in &counts {
+            count.fetch_add(1, Ordering::AcqRel);
+        }
+        Self(counts)
+    }
+}
+
+impl Drop for Unkept {
+    fn drop(&mut self) {
+        for count in &self.0 {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// What becomes of a new task.
+pub(super) enum Way {
+    HandedOver,
+    /// [`Tail::arrived`] must be called when its writing has ended.
+    ByTable(Confirm),
 }
 
 /// Where a consumer finds its next tasks.
@@ -83,21 +119,37 @@ pub(super) enum Next {
 }
 
 impl Tail {
-    /// Hands a task over to the consumer, or gives its confirm back: then it goes by the table, and [`Tail::arrived`]
-    /// must be called when that has ended.
-    pub(super) fn hand_over(&self, payload: &Bytes, confirm: Confirm) -> Option<Confirm> {
+    /// Hands a task over to the consumer, if that way is open; `counted` as long as it is nowhere else.
+    ///
+    /// Errors: [`QueueError::Overloaded`]; [`QueueError::Unavailable`] where the other way is not open yet.
+    pub(super) fn admit(
+        &self,
+        payload: &Bytes,
+        confirm: Confirm,
+        counted: &Arc<AtomicUsize>,
+        disk_fails: bool,
+    ) -> Result<Way, QueueError> {
         let mut state = self.state.lock();
-        if !state.consumed || state.by_table || state.newest.len() >= CAPACITY {
+        if !state.consumed || state.by_table || disk_fails {
+            if self.unkept.load(Ordering::Acquire) > 0 {
+                let why = if disk_fails { "the disk takes nothing now" } else { "its worker is being replaced" };
+                return Err(QueueError::Unavailable(why.into()));
+            }
             state.goes_by_table();
-            return Some(confirm);
+            return Ok(Way::ByTable(confirm));
+        }
+        if state.bytes > 0 && state.bytes + payload.len() > MAX_WITHOUT_ROW {
+            return Err(QueueError::Overloaded);
         }
         let tag = WITHOUT_ROW + state.handed_over;
         state.handed_over += 1;
-        let unconfirmed = Some(Unconfirmed::new(confirm));
+        state.bytes += payload.len();
+        let unkept = Unkept::new(vec![Arc::clone(&self.unkept), Arc::clone(counted)]);
+        let unconfirmed = Some(Unconfirmed::new(confirm, Some(Box::new(unkept))));
         state.newest.push_back(Delivery { tag, payload: payload.clone(), redelivered: false, unconfirmed });
         drop(state);
         self.changed.notify_one();
-        None
+        Ok(Way::HandedOver)
     }
 
     /// A row of this lane is about to be written.
@@ -144,6 +196,7 @@ impl Tail {
     pub(super) fn end_hand_over(&self) -> Vec<Delivery> {
         let mut state = self.state.lock();
         state.consumed = false;
+        state.bytes = 0;
         let mut left = std::mem::take(&mut state.newest);
         drop(state);
         left.retain(|task| !has_row(task.tag));
@@ -169,16 +222,19 @@ impl Tail {
     /// [`Tail::table_unread`] if it did not read to the end.
     pub(super) fn next(&self, cursor: Tag, max: usize) -> Next {
         let mut state = self.state.lock();
+        if state.table_first {
+            state.table_first = false;
+            return Next::ReadTable;
+        }
         while state.newest.front().is_some_and(|task| task.tag <= cursor) {
             state.newest.pop_front();
         }
         let count = state.newest.len().min(max);
         if count > 0 {
-            return Next::Tasks(state.newest.drain(..count).collect());
-        }
-        if state.table_first {
-            state.table_first = false;
-            return Next::ReadTable;
+            let tasks: Vec<Delivery> = state.newest.drain(..count).collect();
+            let bytes = |task: &Delivery| if has_row(task.tag) { 0 } else { task.payload.len() };
+            state.bytes -= tasks.iter().map(bytes).sum::<usize>();
+            return Next::Tasks(tasks);
         }
         // Whatever took the way by the table is consumed.
         state.by_table = state.on_the_way > 0;
@@ -204,6 +260,6 @@ impl State {
     /// What is here of the table may come after what another process enqueued.
     fn read_table_first(&mut self) {
         self.newest.retain(|task| !has_row(task.tag));
-        (self.table_first, self.by_table) = (true, true);
+        self.table_first = true;
     }
 }

@@ -160,7 +160,7 @@ impl Outside {
                 confirmed.lock().push(tag);
             }
         };
-        self.handed_over.contains(&tag).then(|| Unconfirmed::new(Box::new(confirm)))
+        self.handed_over.contains(&tag).then(|| Unconfirmed::new(Box::new(confirm), None))
     }
 
     fn take_effect(&mut self, tags: &[Tag]) {
