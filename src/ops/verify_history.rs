@@ -67,11 +67,15 @@ fn show(context: &Context, verdict: &Verdict) -> io::Result<()> {
         ("lost", c.lost),
         ("duplicated", c.duplicated),
         ("unexpected", c.unexpected),
+        ("retold", c.retold),
     ];
     context.output.rows(&counts, ["MESSAGES", "COUNT"], |(name, count)| [(*name).to_owned(), count.to_string()])?;
     context.output.text("\n")?;
     if let Some(fault) = verdict.scope.fault() {
         context.output.text(&format!("nothing is proved: {fault}\n"))?;
+    }
+    if let Some(unjudged) = verdict.scope.unjudged.text() {
+        context.output.text(&format!("not judged: {unjudged}\n"))?;
     }
     if verdict.scope.searches == 0 {
         let text = Promise::P10.text();

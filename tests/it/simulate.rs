@@ -36,6 +36,7 @@ fn assert_clean(report: &Value) {
     assert_eq!((&verdict["lost"], &verdict["duplicated"], &verdict["unexpected"]), (&0.into(), &0.into(), &0.into()));
     assert_eq!(verdict["attempts"], verdict["ok"], "{verdict}");
 }
+    assert_eq!(verdict["unjudged"], serde_json::json!({"stream_ends": 0, "statuses": 0}), "{verdict}");
 
 /// No folder of a run that began with this is left.
 fn assert_nothing_is_left(prefix: &str) {

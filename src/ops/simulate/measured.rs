@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::oracle::{Counts, MessageIds};
+use crate::oracle::{Counts, MessageIds, Unjudged};
 
 /// The longest latency that is told apart: ten minutes.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -127,6 +127,9 @@ pub struct Verdict {
     pub broken: u64,
     /// Some of that, of each promise.
     pub violations: Vec<Violation>,
+    /// What might have come still.
+    #[serde(default)]
+    pub unjudged: Unjudged,
 }
 
 /// One promise broken once.

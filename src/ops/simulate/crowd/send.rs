@@ -65,10 +65,6 @@ impl Crowd {
         pending.is_under_way = true;
         pending.is_unheard = false;
         let client_id = pending.client_id;
-        if let (Some(recorder), Some(connection)) = (&mut self.recorder, person.connection) {
-            let body = (&*pending.body).into();
-            recorder.sent(connection, at, &Sent::Send(frame::Send { reference, channel: id, client_id, body }));
-        }
         let ask = Ask::Send { reference, channel: id, client_id, body: &pending.body, retry };
         let written = if person.speaks_msgpack {
             self.pen.msgpack(&ask).map(|bytes| net.send(client, super::Data::Binary(bytes)).is_ok())
@@ -79,7 +75,12 @@ impl Crowd {
             self.meter.sent();
         }
         if written != Ok(true) {
-            self.meter.error(Stage::Accepted, "overflow");
+            // What was never on its way is owed no answer.
+            return self.meter.error(Stage::Accepted, "overflow");
+        }
+        if let (Some(recorder), Some(connection)) = (&mut self.recorder, person.connection) {
+            let body = (&*pending.body).into();
+            recorder.sent(connection, at, &Sent::Send(frame::Send { reference, channel: id, client_id, body }));
         }
     }
 
@@ -191,7 +192,8 @@ impl Crowd {
         }
     }
 
-    /// While the run settles: whoever hears nothing asks again.
+    /// While the run settles: whoever has no answer asks again. What was accepted on the connection that there is, it
+    /// waits for: the server owes it a word that it is stored, and a repeat would hide that it never came.
     pub(super) fn repeat_what_is_not_stored(&mut self, net: &mut Net<Timer>, at: u64) {
         debug_assert_eq!(self.act, Act::Settling);
         for client in 0..self.people.len() as u32 {
@@ -199,7 +201,9 @@ impl Crowd {
                 continue;
             }
             for index in 0..self.people[client as usize].pending.len() {
-                if self.people[client as usize].pending[index].at + SILENCE <= at {
+                let pending = &self.people[client as usize].pending[index];
+                let is_owed = pending.is_accepted && !pending.is_unheard && !pending.is_under_way;
+                if !is_owed && pending.at + SILENCE <= at {
                     self.attempt(net, client, index);
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::measured::{Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
-use crate::oracle::Counts;
+use crate::oracle::{Counts, Unjudged};
 
 /// Forty seconds of `chat`: a ramp, then a steady rate with one bad second, and a few errors.
 pub(super) fn measured() -> Measured {
@@ -39,6 +39,7 @@ pub(super) fn measured() -> Measured {
             counts: Counts { attempts: 40_000, acknowledged: 39_997, ok: 39_997, recovered: 3, ..Counts::default() },
             broken: 0,
             violations: Vec::new(),
+            unjudged: Unjudged::default(),
         }),
     };
     for at in 0..40 {

@@ -176,8 +176,8 @@ fn own(run: &Measured) -> String {
 
 fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
     let count = |value: u64| Unit::Count.show(value as f64);
-    let Verdict { counts, broken, violations } = verdict;
-    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = *counts;
+    let Verdict { counts, broken, violations, unjudged } = verdict;
+    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold } = *counts;
     let state = match *broken {
         0 => painter.paint("kept", GOOD),
         1 => painter.paint("BROKEN, 1 violation", BAD),
@@ -194,6 +194,10 @@ fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
             count(recovered)
         ),
     ];
+    if retold > 0 {
+        lines.push(format!("{} told again that they are persisted", count(retold)));
+    }
+    lines.extend(unjudged.text().map(|what| painter.paint(&format!("not judged: {what}"), DOUBTFUL)));
     for Violation { promise, seen, .. } in violations.iter().take(VIOLATIONS_SHOWN) {
         lines.push(format!("{} {}", painter.paint(&printable(promise), BAD), printable(seen)));
     }

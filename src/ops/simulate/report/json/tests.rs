@@ -8,7 +8,7 @@ use super::super::super::measured::{Latencies, Own, Second, Server, Stage, Usage
 use super::super::fake;
 use super::*;
 use crate::message::ChannelId;
-use crate::oracle::{Counts, MessageIds};
+use crate::oracle::{Counts, MessageIds, Unjudged};
 
 fn written(run: &Measured) -> String {
     write(&Report::of(run, &[], None)).unwrap()
@@ -39,6 +39,7 @@ fn a_report_has_its_figures_by_name() {
     assert_eq!(document["version"], 1);
     assert_eq!(document["began_at"], "2026-11-22T20:00:00.120Z");
     assert_eq!(document["reach"], 0.9999);
+    assert_eq!(document["verdict"]["unjudged"], serde_json::json!({"stream_ends": 0, "statuses": 0}));
     assert_eq!(document["server_cpu_per_delivery_us"], 492_000.0 / 119_988.0);
     assert_eq!(document["server_share_of_core"], 0.492 / 41.0);
     assert_eq!(document["own_cpu_per_received_us"], 318_000.0 / 119_988.0);
@@ -166,12 +167,14 @@ prop_compose! {
 
 prop_compose! {
     fn verdict()(
-        (attempts, acknowledged, ok, lost, duplicated, unexpected, recovered)
-            in any::<(u64, u64, u64, u64, u64, u64, u64)>(),
+        (attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold)
+            in any::<(u64, u64, u64, u64, u64, u64, u64, u64)>(),
+        (stream_ends, statuses) in any::<(u64, u64)>(),
         violations in vec(violation(), 0..3),
     ) -> Verdict {
-        let counts = Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered };
-        Verdict { counts, broken: violations.len() as u64, violations }
+        let counts = Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold };
+        let unjudged = Unjudged { stream_ends, statuses };
+        Verdict { counts, broken: violations.len() as u64, violations, unjudged }
     }
 }
 

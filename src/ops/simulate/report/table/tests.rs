@@ -1,5 +1,6 @@
 use super::super::{Report, fake};
 use super::*;
+use crate::oracle::Unjudged;
 
 fn shown(run: &Measured, expressions: &[&str], earlier: Option<&Measured>) -> String {
     let thresholds: Vec<_> = expressions.iter().map(|expression| expression.parse().unwrap()).collect();
@@ -88,4 +89,17 @@ fn an_empty_run_says_so_little() {
     assert_eq!(lines[0], "chat for 40s, clients 1000, encoding json, rate 1000");
     assert_eq!(lines[1], "interrupted: the rest of the run is missing");
     assert_eq!(lines[3..], ["load tool  318ms CPU, 11MiB resident, 2.05KiB a client", "promises   not checked"]);
+}
+
+#[test]
+fn what_was_not_judged_is_said() {
+    let mut run = fake::measured();
+    let verdict = run.verdict.as_mut().unwrap();
+    verdict.counts.retold = 2;
+    verdict.unjudged = Unjudged { stream_ends: 12, statuses: 1 };
+    let text = shown(&run, &[], None);
+    assert_fits(&text);
+    let expected = "0 lost, 0 duplicated, 0 unexpected, 3 recovered\n           2 told again that they are persisted\n           \
+                    not judged: 12 stream ends, 1 status that had not come\n";
+    assert!(text.contains(expected), "{text}");
 }
