@@ -172,7 +172,7 @@ pub struct Measured {
     pub was_interrupted: bool,
     pub clients: u64,
     pub stages: BTreeMap<Stage, Latencies>,
-    /// Messages received by others than their sender, and how many should have been.
+    /// Messages received by members, the sender among them, and how many should have been.
     pub received: u64,
     pub expected: u64,
     pub seconds: Vec<Second>,

@@ -63,7 +63,7 @@ pub struct Tick {
     pub errors: u64,
     /// Messages that are not known to be stored.
     pub pending: u64,
-    /// Since the run began: what was received by others, and what should have been.
+    /// Since the run began: what members received, and what they should have.
     pub received_in_all: u64,
     pub expected_in_all: u64,
     pub stages: BTreeMap<u8, Packed>,

@@ -125,11 +125,11 @@ impl Crowd {
         self.expect(client, index);
     }
 
-    /// The others should receive it now.
+    /// All members should receive it now, its sender among them.
     pub(super) fn expect(&mut self, client: ClientNo, index: usize) {
         let pending = &mut self.people[client as usize].pending[index];
         if !std::mem::replace(&mut pending.is_counted, true) {
-            self.meter.expected += self.plan.channels[pending.channel as usize].members.len() as u64 - 1;
+            self.meter.expected += self.plan.channels[pending.channel as usize].members.len() as u64;
         }
     }
 
@@ -154,7 +154,7 @@ impl Crowd {
         if let Some(pending) = person.pending.remove(index)
             && pending.is_counted
         {
-            self.meter.expected -= self.plan.channels[pending.channel as usize].members.len() as u64 - 1;
+            self.meter.expected -= self.plan.channels[pending.channel as usize].members.len() as u64;
         }
         self.meter.error(Stage::Persisted, "rejected");
     }
