@@ -155,6 +155,40 @@ pub struct Own {
     pub connected: u64,
 }
 
+/// What was to be sent, and whether the load tool kept up with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// Messages that fell due.
+    pub planned: u64,
+    /// … that were given to a connection. What is missing here had none, waited behind too many others of its sender, or
+    /// is one of the next.
+    pub attempted: u64,
+    /// … that the load tool had not come to when its time was over.
+    pub unwritten: u64,
+    /// How long after it was due the tool came to a message, at most, in microseconds.
+    pub late_us: u64,
+}
+
+impl Offered {
+    /// The tool itself is what was measured if it is later than this.
+    const LATE: Duration = Duration::from_secs(1);
+
+    /// With those of another part.
+    pub fn add(&mut self, other: &Self) {
+        self.planned += other.planned;
+        self.attempted += other.attempted;
+        self.unwritten += other.unwritten;
+        self.late_us = self.late_us.max(other.late_us);
+    }
+
+    pub fn fell_behind(&self) -> bool {
+        self.unwritten > 0 || Duration::from_micros(self.late_us) > Self::LATE
+    }
+}
+
+/// What helps a load tool that can't keep up.
+pub const KEEP_UP: &str = "more --processes or --threads, or a lower --rate";
+
 /// A whole run.
 #[derive(Debug, Clone)]
 pub struct Measured {
@@ -175,6 +209,7 @@ pub struct Measured {
     /// Messages received by members, the sender among them, and how many should have been.
     pub received: u64,
     pub expected: u64,
+    pub offered: Offered,
     pub seconds: Vec<Second>,
     pub server: Option<Server>,
     pub own: Own,

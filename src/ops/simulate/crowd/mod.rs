@@ -258,6 +258,7 @@ impl Crowd {
             }
             Order::Go { at } => self.begin(net, at),
             Order::Settle => {
+                self.stop_writing(at);
                 self.act = Act::Settling;
                 self.settle(net, at);
             }

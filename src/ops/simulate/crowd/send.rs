@@ -22,6 +22,7 @@ impl Crowd {
     /// Writes a message that was to be written at `scheduled`.
     pub(super) fn write(&mut self, net: &mut Net<Timer>, client: ClientNo, channel: u32, scheduled: u64, at: u64) {
         let size = self.plan.settings.scenario.body;
+        self.meter.due(at.saturating_sub(scheduled));
         let person = &mut self.people[client as usize];
         if person.pending.len() >= PENDING {
             return self.meter.error(Stage::Accepted, "backlog");

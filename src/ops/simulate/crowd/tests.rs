@@ -84,3 +84,28 @@ fn what_is_rejected_is_expected_by_nobody() {
     crowd.rejected(0, client_id);
     assert_eq!(crowd.meter.expected, 0);
 }
+
+#[test]
+fn what_fell_due_and_was_not_come_to_is_counted() {
+    let begun = || {
+        let mut crowd = crowd();
+        crowd.act = Act::Running;
+        assert!(crowd.advance(true));
+        crowd
+    };
+    // Half of the time is over, and nothing was written.
+    let mut crowd = begun();
+    crowd.stop_writing(5 * SECOND);
+    let offered = crowd.meter.offered;
+    assert_eq!((offered.planned, offered.unwritten, offered.attempted), (500, 500, 0));
+    assert!((4_990_000..=5_000_000).contains(&offered.late_us), "{offered:?}");
+    assert!(offered.fell_behind());
+    // What is planned for later is nobody's fault; and there is no more than what was planned.
+    let mut crowd = begun();
+    crowd.stop_writing(60 * SECOND);
+    assert_eq!(crowd.meter.offered.unwritten, 1_000);
+    // A run that is settling has counted it already.
+    crowd.act = Act::Settling;
+    crowd.stop_writing(61 * SECOND);
+    assert_eq!(crowd.meter.offered.unwritten, 1_000);
+}

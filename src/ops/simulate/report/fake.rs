@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::measured::{Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
+use super::super::measured::{Latencies, Measured, Offered, Own, Second, Server, Stage, Usage, Verdict};
 use crate::oracle::{Counts, Unjudged};
 
 /// Forty seconds of `chat`: a ramp, then a steady rate with one bad second, and a few errors.
@@ -24,6 +24,7 @@ pub(super) fn measured() -> Measured {
         stages: BTreeMap::new(),
         received: 119_988,
         expected: 120_000,
+        offered: Offered { planned: 40_000, attempted: 40_000, unwritten: 0, late_us: 12_400 },
         seconds: Vec::new(),
         server: Some(Server {
             used: Usage { cpu: Duration::from_millis(492), resident: 24_117_248 },

@@ -79,3 +79,11 @@ fn what_was_not_judged_is_said() {
     run.verdict.as_mut().unwrap().unjudged = Unjudged { stream_ends: 1, statuses: 0 };
     assert!(written(&run, None).contains("Not judged: 1 stream end."));
 }
+
+#[test]
+fn a_tool_that_fell_behind_is_marked() {
+    let mut run = fake::measured();
+    assert!(!written(&run, None).contains("fell behind"));
+    run.offered.unwritten = 3;
+    assert!(written(&run, None).contains("the load tool fell behind: use more --processes"));
+}
