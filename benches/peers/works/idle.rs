@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::row;
+use super::{note_judged, row};
+use crate::alive::{judge, reach_all};
 use crate::cast::Cast;
 use crate::crowd::Crowd;
 use crate::figures::Figures;
@@ -40,6 +41,15 @@ pub fn run(servers: &[Peer], figures: &mut Figures) {
         crowd.connect(WATCHED..cast.len());
         pause(REST);
         let with_all = server.resident_kib();
+        crowd.check();
+        // Each of them is alive: it gets what is said in its room.
+        if peer == Peer::Aula {
+            crowd.witness();
+        }
+        let deliveries = reach_all(&cast, &crowd);
+        if let Some(judged) = judge(&server, &cast, vec![crowd.witnessed()], deliveries) {
+            note_judged(figures, "idle", "15,000 connections that were idle", judged);
+        }
         crowd.check();
 
         let more = f64::from(cast.len() - FEW);
