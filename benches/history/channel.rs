@@ -7,7 +7,7 @@ use std::time::Instant;
 use aula::message::{Change, ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
 use aula::ops::simulate::engine::clock;
 use aula::oracle::Recorder;
-use aula::oracle::frame::{Received, Send, Sent};
+use aula::oracle::frame::{Received, Send, Sent, Status};
 use aula::server::sqlite::migrate::{Mode, ensure};
 use aula::server::sqlite::{Database, FILE_NAME, Options};
 use aula::server::store::{ChannelBatch, Member, NewChannel, SqliteStore, Store as _};
@@ -20,7 +20,7 @@ pub const WRITER: &str = "writer";
 /// Messages stored at a time.
 const BATCH: Seq = 5_000;
 
-/// Makes the file, and in it a channel whose last seq is `size`. What is stored is noted as sent and accepted, where
+/// Makes the file, and in it a channel whose last seq is `size`. What is stored is noted as sent, accepted and persisted, where
 /// somebody wants to know.
 pub async fn fill(data_dir: &Path, size: u64, mut noted: Option<&mut Recorder>) -> ChannelId {
     std::fs::create_dir_all(data_dir).unwrap();
@@ -61,10 +61,13 @@ fn note(recorder: &mut Recorder, entries: &[Arc<Message>]) {
     let user = recorder.user(WRITER);
     let connection = recorder.open(user, clock::now());
     for entry in entries {
-        let Message { channel, seq: reference, client_id, ref body, .. } = **entry;
+        let Message { channel, seq, client_id, ref body, .. } = **entry;
+        let reference = seq;
         let sent = Sent::Send(Send { reference, channel, client_id, body: body.into() });
         recorder.sent(connection, clock::now(), &sent);
         recorder.received(connection, clock::now(), &Received::Accepted { reference });
+        let persisted = Status::Persisted { channel, client_id, seq };
+        recorder.received(connection, clock::now(), &Received::Status(persisted));
     }
     recorder.close(connection, clock::now());
 }

@@ -209,6 +209,14 @@ mod tests {
     }
 
     #[test]
+    fn what_may_still_come_is_said_to_be_not_judged() {
+        assert!(!verify(&testing::correct(), &[]).1.contains("not judged"));
+        let (exit, text) = verify(&testing::with_an_answer_to_come(), &[]);
+        assert_eq!(exit, Exit::Done, "{text}");
+        assert!(text.contains("not judged: 1 status that had not come\n"), "{text}");
+    }
+
+    #[test]
     fn what_is_no_record_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::ending::Ending;
 use super::log::Log;
 use super::record::{ChannelNo, Connection, Record, Seen, SendNo};
-use super::sends::{Outcome, Sends};
+use super::sends::{Outcome, Sends, Sent};
 use super::stored::Persisted;
 use super::verdict::{Found, Promise};
 
@@ -52,16 +52,12 @@ pub fn check(
         let repeated = heard.persisted.iter().filter(|(send, times)| **times > sends.get(**send).attempts.len().max(1));
         again.extend(repeated.map(|(send, _)| *send));
         let Some(until) = ending.stayed(connection) else { continue };
-        for send in own {
+        for send in own.iter().filter(|send| !heard.persisted.contains_key(*send)) {
             let (sent, channel) = (sends.get(*send), record.send(*send).channel);
-            let is_told = sent.rejected || heard.persisted.contains_key(send);
-            let (false, Some(seq)) = (is_told, log.seq_of_send(*send)) else { continue };
-            let is_accepted_here = |on: usize, outcome| on == number && outcome == Outcome::Accepted;
-            let accepted = sent.attempts.iter().rev().find(|one| is_accepted_here(one.connection, one.outcome));
-            // Its other sockets are told as well: those that were there before it was sent.
-            let listened = heard.welcomed_at.is_some_and(|at| at < sent.begun_at()).then(|| sent.begun_at());
-            let Some(since) = accepted.map(|attempt| attempt.at).or(listened) else { continue };
-            if heard.gaps.get(&channel).is_some_and(|said| *said > since) {
+            let (Some(seq), Some(since)) = (log.seq_of_send(*send), heard.is_owed_since(sent, number)) else {
+                continue;
+            };
+            if sent.rejected || since > until || heard.gaps.get(&channel).is_some_and(|said| *said > since) {
                 continue;
             }
             let is_due = until
@@ -115,6 +111,15 @@ struct Heard {
 }
 
 impl Heard {
+    /// Since when this connection, the record's `number`-th, waits for the word that a message is stored: it was accepted
+    /// here, or it was sent on another of its sender's sockets while this one was there.
+    fn is_owed_since(&self, sent: &Sent, number: usize) -> Option<u64> {
+        let here = sent.attempts.iter().rev().filter(|attempt| attempt.connection == number);
+        let accepted = here.filter(|attempt| attempt.outcome == Outcome::Accepted).map(|attempt| attempt.at).next();
+        let is_there = self.welcomed_at.is_some_and(|at| at < sent.begun_at());
+        accepted.or_else(|| is_there.then(|| sent.begun_at()))
+    }
+
     fn of(connection: &Connection) -> Self {
         let mut heard = Self { persisted: HashMap::new(), gaps: HashMap::new(), welcomed_at: None };
         for event in &connection.events {
