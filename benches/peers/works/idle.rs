@@ -47,9 +47,7 @@ pub fn run(servers: &[Peer], figures: &mut Figures) {
             crowd.witness();
         }
         let deliveries = reach_all(&cast, &crowd);
-        if let Some(judged) = judge(&server, &cast, vec![crowd.witnessed()], deliveries) {
-            note_judged(figures, "idle", "15,000 connections that were idle", judged);
-        }
+        let judged = judge(&server, &cast, vec![crowd.witnessed()], deliveries);
         crowd.check();
 
         let more = f64::from(cast.len() - FEW);
@@ -62,5 +60,8 @@ pub fn run(servers: &[Peer], figures: &mut Figures) {
         let micros = used.as_secs_f64() * 1e6 / WATCH.as_secs_f64() / f64::from(WATCHED);
         let label = "CPU of 10,000 idle connections, µs a second each";
         figures.note(&row("idle_cpu_us_per_second", label, 2), peer, &[micros]);
+        if let Some(judged) = judged {
+            note_judged(figures, "idle", "15,000 connections that were idle", judged);
+        }
     }
 }

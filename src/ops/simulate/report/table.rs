@@ -213,7 +213,7 @@ fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
         ),
     ];
     if retold > 0 {
-        lines.push(format!("{} told again that they are persisted", count(retold)));
+        lines.push(format!("{} said to be persisted again", count(retold)));
     }
     lines.extend(unjudged.text().map(|what| painter.paint(&format!("not judged: {what}"), DOUBTFUL)));
     for Violation { promise, seen, .. } in violations.iter().take(VIOLATIONS_SHOWN) {

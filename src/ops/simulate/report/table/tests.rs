@@ -100,7 +100,7 @@ fn what_was_not_judged_is_said() {
     verdict.unjudged = Unjudged { stream_ends: 12, statuses: 1 };
     let text = shown(&run, &[], None);
     assert_fits(&text);
-    let expected = "0 lost, 0 duplicated, 0 unexpected, 3 recovered\n           2 told again that they are persisted\n           \
+    let expected = "0 lost, 0 duplicated, 0 unexpected, 3 recovered\n           2 said to be persisted again\n           \
                     not judged: 12 stream ends, 1 status that had not come\n";
     assert!(text.contains(expected), "{text}");
 }
