@@ -3,7 +3,8 @@
 //! Measured are sends persisted per second, as a ratio to a bare loop of the same work on the same servers (`bare.rs`
 //! says what it does); the time from a send on one gateway to its receipt on the other at a fixed rate; documents
 //! indexed per second, as a ratio to bare bulks; and how long a shard stands still when its worker is killed.
-//! Measurement and bare loop alternate, so that a machine whose speed drifts slows both.
+//! Measurement and bare loop alternate, so that a machine whose speed drifts slows both. At the end the same pairs talk
+//! once more, untimed, and what they see is judged by the oracle: a broken promise ends the run with an error.
 //!
 //! `scripts/bench distributed` runs it.
 #![allow(
@@ -25,6 +26,8 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use load::client::{Client, Event};
+use load::proof::Judged;
+use load::witness::{self, Person};
 use load::{BODY_BYTES, CLIENTS, WINDOW};
 use site::{Gateway, Site};
 
@@ -37,6 +40,8 @@ const OPEN_LOOP_RATE: u64 = 500;
 /// For what is still on its way after a round.
 const DRAIN: Duration = Duration::from_secs(20);
 const KILLS: usize = 10;
+/// Once more for the oracle, which keeps all that is seen.
+const WITNESSED: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() {
@@ -80,6 +85,7 @@ async fn measure(site: Arc<Site>) {
 
     let (indexed, bulks) = indexing(&site, stored).await;
     let takeovers = takeovers(&site, &clients, &mut workers).await;
+    let judged = judge(&site, &gateways).await;
     drop((gateways, workers));
 
     let median = |pick: fn(&(f64, f64, f64)) -> f64| load::median(rounds.iter().map(pick).collect());
@@ -103,6 +109,7 @@ async fn measure(site: Arc<Site>) {
         "bare_bulk_per_second": bulks.round(),
         "indexing_ratio": thousandths(indexed / bulks),
         "takeover_ms": {"median": takeover, "max": longest, "kills": KILLS},
+        "judged": {"sends": judged.sends, "deliveries": judged.deliveries},
     });
     if std::env::args().any(|argument| argument == "--json") {
         println!("{report}");
@@ -129,6 +136,7 @@ async fn measure(site: Arc<Site>) {
     println!(
         "from a worker's death to the next persisted message: median {takeover} ms, longest {longest} ms ({KILLS} kills)"
     );
+    println!("judged by the oracle         {:>10} sends, {} deliveries", judged.sends, judged.deliveries);
     println!("{report}");
 }
 
@@ -147,6 +155,17 @@ async fn connect_pairs(site: &Site, gateways: &[Gateway; 2]) -> Vec<Client> {
     }
     load::pair_up(&mut clients, &names).await;
     clients
+}
+
+/// The same pairs once more, of new people: what is accepted on one gateway is shown on the other.
+async fn judge(site: &Site, gateways: &[Gateway; 2]) -> Judged {
+    let mut people = Vec::new();
+    for (index, name) in load::witnesses().into_iter().enumerate() {
+        let address = gateways[index % 2].address;
+        let token = site.sign_up(address, &name).await;
+        people.push(Person { address, name, token });
+    }
+    witness::judge(people, WITNESSED, DRAIN).await
 }
 
 /// Two indexers work off what the rounds have left; then the same number of documents by bare bulks.

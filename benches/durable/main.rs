@@ -2,7 +2,8 @@
 //! compare with a bare loop that inserts the same rows.
 //!
 //! `scripts/bench` runs it. Everything happens on this machine, in a temporary folder, for a bounded time. Throughput
-//! and the bare loop alternate, so that a machine whose speed drifts slows both.
+//! and the bare loop alternate, so that a machine whose speed drifts slows both. Afterwards the same load is played once
+//! more, untimed, and judged by the oracle: a broken promise ends the run with an error.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,6 +31,7 @@ async fn main() {
             "cpu_us_per_message_at_1000": durable.cpu_us_at_open_loop.round(),
             "resident_at_rest_mib": durable.resident_at_rest_mib,
             "resident_after_load_mib": durable.resident_after_load_mib,
+            "judged": { "sends": durable.judged.sends, "deliveries": durable.judged.deliveries },
         });
         println!("{report}");
         return;
@@ -49,4 +51,5 @@ async fn main() {
         "resident memory: {:.1} MiB at rest, {:.1} MiB after the load",
         durable.resident_at_rest_mib, durable.resident_after_load_mib
     );
+    println!("judged by the oracle: {} sends, {} deliveries", durable.judged.sends, durable.judged.deliveries);
 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aula::message::{Change, ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
+use aula::ops::simulate::engine::clock;
+use aula::oracle::Recorder;
+use aula::oracle::frame::{Received, Send, Sent, Status};
 use aula::server::sqlite::migrate::{Mode, ensure};
 use aula::server::sqlite::{Database, FILE_NAME, Options};
 use aula::server::store::{ChannelBatch, Member, NewChannel, SqliteStore, Store as _};
@@ -13,12 +16,13 @@ use uuid::Uuid;
 use crate::load::BODY_BYTES;
 
 pub const READER: &str = "reader";
-const WRITER: &str = "writer";
+pub const WRITER: &str = "writer";
 /// Messages stored at a time.
 const BATCH: Seq = 5_000;
 
-/// Makes the file, and in it a channel whose last seq is `size`.
-pub async fn fill(data_dir: &Path, size: u64) -> ChannelId {
+/// Makes the file, and in it a channel whose last seq is `size`. What is stored is noted as sent, accepted and persisted, where
+/// somebody wants to know.
+pub async fn fill(data_dir: &Path, size: u64, mut noted: Option<&mut Recorder>) -> ChannelId {
     std::fs::create_dir_all(data_dir).unwrap();
     let path = data_dir.join(FILE_NAME);
     ensure(&path, Mode::ApplyPending).unwrap();
@@ -36,7 +40,10 @@ pub async fn fill(data_dir: &Path, size: u64) -> ChannelId {
             let (sender, body, at) = (sender.clone(), body.clone(), Millis::now());
             Arc::new(Message { channel, seq, id, sender, client_id, kind: Kind::Text, body, at })
         };
-        let entries = (head + 1..=last).map(entry).collect();
+        let entries: Vec<Arc<Message>> = (head + 1..=last).map(entry).collect();
+        if let Some(recorder) = noted.as_deref_mut() {
+            note(recorder, &entries);
+        }
         store.append(Arc::new(ChannelBatch { entries, ..empty(channel) })).await.unwrap();
         head = last;
     }
@@ -47,6 +54,22 @@ pub async fn fill(data_dir: &Path, size: u64) -> ChannelId {
 pub fn open(data_dir: &Path) -> SqliteStore {
     let database = Database::open(&data_dir.join(FILE_NAME), &Options::default()).unwrap();
     SqliteStore::new(database, aula::config::Config::default().queue.dedup_ttl)
+}
+
+/// As if each batch had been sent on a connection of its own.
+fn note(recorder: &mut Recorder, entries: &[Arc<Message>]) {
+    let user = recorder.user(WRITER);
+    let connection = recorder.open(user, clock::now());
+    for entry in entries {
+        let Message { channel, seq, client_id, ref body, .. } = **entry;
+        let reference = seq;
+        let sent = Sent::Send(Send { reference, channel, client_id, body: body.into() });
+        recorder.sent(connection, clock::now(), &sent);
+        recorder.received(connection, clock::now(), &Received::Accepted { reference });
+        let persisted = Status::Persisted { channel, client_id, seq };
+        recorder.received(connection, clock::now(), &Received::Status(persisted));
+    }
+    recorder.close(connection, clock::now());
 }
 
 fn creation(channel: ChannelId) -> ChannelBatch {

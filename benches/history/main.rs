@@ -3,7 +3,8 @@
 //!
 //! `scripts/bench history` runs it. Each size has a data directory of its own, filled through the store, and a server of
 //! its own on it. They are asked in turns, so that a machine whose speed drifts slows all of them; the ratios are
-//! medians of the rounds' ratios to the smallest channel.
+//! medians of the rounds' ratios to the smallest channel. Afterwards pages are read once more, and channels of up to
+//! 100,000 messages to their end, and the oracle judges them: a broken promise ends the run with an error.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +23,7 @@ mod site;
 use clap::Parser;
 
 use figures::Figures;
+use load::proof::Judged;
 use site::{Filled, Place, Site};
 
 const SMALLEST: u64 = 10_000;
@@ -57,6 +59,11 @@ fn main() {
                     figures.add(place, sample);
                 }
             }
+        }
+    }
+    for site in &mut sites {
+        if let Some(Judged { sends, deliveries }) = site.judge() {
+            eprintln!("{} messages: {sends} stored and {deliveries} shown in pages, judged by the oracle", site.size);
         }
     }
     if args.json {

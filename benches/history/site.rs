@@ -2,15 +2,19 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use aula::message::{ChannelId, Seq};
+use aula::ops::simulate::engine::clock;
+use aula::oracle::Recorder;
+use aula::oracle::frame::{Received, Sent};
 use aula::server::store::{Page, SqliteStore, Store as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes, WebSocket, client};
 
 use crate::channel::{READER, fill, open};
 use crate::load::process;
+use crate::load::proof::{self, Judged, Reader};
 use crate::load::server::Server;
 
 /// Pages of a sample, one after the other.
@@ -38,10 +42,15 @@ pub struct Sample {
     pub store_cpu: f64,
 }
 
+/// Channels of up to so many messages are read to their end for the oracle; of a longer one it would take minutes, and
+/// pages are the same.
+const JUDGED: u64 = 100_000;
+
 /// A channel of so many messages in a data directory of its own.
 pub struct Filled {
     size: u64,
     channel: ChannelId,
+    noted: Option<Recorder>,
     runtime: Runtime,
     folder: TempDir,
 }
@@ -50,6 +59,8 @@ pub struct Filled {
 pub struct Site {
     pub size: u64,
     channel: ChannelId,
+    noted: Option<Recorder>,
+    token: String,
     runtime: Runtime,
     store: SqliteStore,
     socket: WebSocket<TcpStream>,
@@ -82,15 +93,16 @@ impl Filled {
     pub fn make(size: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let channel = runtime.block_on(fill(folder.path(), size));
-        Self { size, channel, runtime, folder }
+        let mut noted = (size <= JUDGED).then(|| Recorder::new(usize::MAX));
+        let channel = runtime.block_on(fill(folder.path(), size, noted.as_mut()));
+        Self { size, channel, noted, runtime, folder }
     }
 }
 
 impl Site {
     /// To be asked now and then: a client that is silent for a minute is sent away.
     pub fn open(filled: Filled) -> Self {
-        let Filled { size, channel, runtime, folder } = filled;
+        let Filled { size, channel, noted, runtime, folder } = filled;
         let data_dir = folder.path();
         let server = Server::start(data_dir, &[]);
         let mut request = format!("ws://{}/ws", server.address()).into_client_request().unwrap();
@@ -103,14 +115,39 @@ impl Site {
         let welcome = socket.read().unwrap().into_text().unwrap();
         assert!(welcome.contains(&channel.to_string()), "{welcome}");
         let store = open(data_dir);
-        Self { size, channel, runtime, store, socket, reference: 0, server, _folder: folder }
+        Self { size, channel, noted, token, runtime, store, socket, reference: 0, server, _folder: folder }
+    }
+
+    /// Reads pages once more, and the channel to its end, and has the oracle judge what they show: the entries that were
+    /// stored, each once, in their order, and the same in all pages. None for a channel that is too long for that.
+    /// Panics if a promise was broken.
+    pub fn judge(&mut self) -> Option<Judged> {
+        let mut recorder = self.noted.take()?;
+        let user = recorder.user(READER);
+        let connection = recorder.open(user, clock::now());
+        let mut shown = 0;
+        for page in 0..PAGES {
+            let before = Place::BOTH[page % 2].before(self.size);
+            let (_, text) = self.ask(before);
+            if before.is_none() {
+                let newest = Sent::Newest { reference: self.reference, channel: self.channel };
+                recorder.sent(connection, clock::now(), &newest);
+            }
+            recorder.received(connection, clock::now(), &Received::from_json(text.as_bytes()).unwrap());
+            shown += ENTRIES as u64;
+        }
+        recorder.close(connection, clock::now());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let reader = Reader { address: self.server.address(), name: READER, token: &self.token };
+        self.runtime.block_on(proof::read(&http, &reader, self.channel, &mut recorder));
+        Some(proof::prove(&recorder.into_record().unwrap(), shown))
     }
 
     pub fn measure(&mut self, place: Place) -> Sample {
         let mut latencies: Vec<Duration> = Vec::with_capacity(PAGES);
         let before = self.server.cpu();
         for _ in 0..PAGES {
-            latencies.push(self.ask(place.before(self.size)));
+            latencies.push(self.ask(place.before(self.size)).0);
         }
         let server_cpu = self.server.cpu() - before;
         let own = std::process::id();
@@ -125,8 +162,8 @@ impl Site {
         Sample { server_cpu: each(server_cpu), p50: quantile(0.5), p99: quantile(0.99), store_cpu: each(store_cpu) }
     }
 
-    /// As a client does.
-    fn ask(&mut self, before: Option<Seq>) -> Duration {
+    /// As a client does. How long it took, and the answer.
+    fn ask(&mut self, before: Option<Seq>) -> (Duration, Utf8Bytes) {
         self.reference += 1;
         let mut request =
             json!({"op": "history", "ref": self.reference, "channel": self.channel.to_string(), "limit": ENTRIES});
@@ -144,7 +181,7 @@ impl Site {
                 let messages = answer["messages"].as_array().unwrap_or_else(|| panic!("{answer}"));
                 let last = messages.last().and_then(|last| last["seq"].as_u64());
                 assert_eq!((messages.len(), last), (ENTRIES, Some(before.map_or(self.size, |before| before - 1))));
-                return took;
+                return (took, text);
             }
         }
     }

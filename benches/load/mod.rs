@@ -3,8 +3,10 @@
 
 pub mod client;
 pub mod process;
+pub mod proof;
 #[allow(dead_code, reason = "the distributed deployment has several, and others need a part of it")]
 pub mod server;
+pub mod witness;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +31,11 @@ pub fn median(mut numbers: Vec<f64>) -> f64 {
 
 pub fn names() -> Vec<String> {
     (0..CLIENTS).map(|n| format!("bench-{n:03}")).collect()
+}
+
+/// Those who do the same once more, for the oracle.
+pub fn witnesses() -> Vec<String> {
+    (0..CLIENTS).map(|n| format!("witness-{n:03}")).collect()
 }
 
 /// Clients 2n and 2n+1 share a direct channel.

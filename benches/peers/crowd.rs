@@ -2,6 +2,7 @@
 //! send when they are told to.
 
 mod actors;
+mod witness;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aula::ops::simulate::engine::{Engine, Options};
+use aula::oracle::Record;
 use hdrhistogram::Histogram;
 use mio::Waker;
 
@@ -53,6 +55,10 @@ enum Command {
     Check {
         answer: SyncSender<Result<(), String>>,
     },
+    Witness,
+    Witnessed {
+        answer: SyncSender<Result<Record, String>>,
+    },
     Stop,
 }
 
@@ -87,6 +93,16 @@ impl Crowd {
     /// Nothing was amiss since the last time that anything was asked: nobody lost its connection, say.
     pub fn check(&self) {
         self.ask(|answer| Command::Check { answer });
+    }
+
+    /// From now on all that aula's clients see is kept.
+    pub fn witness(&self) {
+        self.tell(Command::Witness);
+    }
+
+    /// What was kept. No more is.
+    pub fn witnessed(&self) -> Record {
+        self.ask(|answer| Command::Witnessed { answer })
     }
 
     fn ask<T>(&self, command: impl FnOnce(SyncSender<Result<T, String>>) -> Command) -> T {

@@ -129,8 +129,8 @@ fn hear_centrifuge(line: &str) -> Heard {
     }
 }
 
-/// Writes the frame that sends a body due at this moment.
-pub fn say(peer: Peer, room: &Room, due: u64, out: &mut String) {
+/// Writes the frame that sends a body due at this moment; where it is to be answered, with this reference.
+pub fn say(peer: Peer, room: &Room, due: u64, reference: Option<u64>, out: &mut String) {
     out.clear();
     let rest = "x".repeat(BODY_BYTES - STAMP);
     let name = &room.name;
@@ -138,9 +138,10 @@ pub fn say(peer: Peer, room: &Room, due: u64, out: &mut String) {
         Peer::Bare => write!(out, "{due:020}{rest}"),
         Peer::Aula => {
             let client_id = Uuid::now_v7();
+            let reference = reference.map_or_else(String::new, |reference| format!(r#""ref":{reference},"#));
             write!(
                 out,
-                r#"{{"op":"send","channel":"{name}","client_id":"{client_id}","kind":"text","body":"{due:020}{rest}"}}"#
+                r#"{{"op":"send",{reference}"channel":"{name}","client_id":"{client_id}","kind":"text","body":"{due:020}{rest}"}}"#
             )
         }
         Peer::SocketIo => write!(out, r#"42["message","{due:020}{rest}"]"#),

@@ -9,14 +9,11 @@ use serde_json::Value;
 
 use crate::cast::Cast;
 use crate::dialect::BODY_BYTES;
+use crate::durable::load::proof::Judged;
 use crate::server::Process;
 
-/// What the oracle has judged.
-#[derive(Debug, Clone, Copy)]
-pub struct Judged {
-    pub sends: u64,
-    pub deliveries: u64,
-}
+/// Clients that come in a second, while nothing is measured.
+const CONNECTED_A_SECOND: u32 = 1_500;
 
 /// Plays this many messages a second to the rooms of a cast, by turns of all their members.
 ///
@@ -41,17 +38,20 @@ pub fn judge(cast: &Cast, rate: u64, length: Duration) -> Judged {
     // A load that was refused, or of which something did not come, proves nothing.
     assert_eq!(count(&verdict["attempts"]), count(&verdict["acknowledged"]), "sends, and those acknowledged");
     assert_eq!(count(&report["received"]), count(&report["expected"]), "deliveries, and those expected");
+    let offered = &report["offered"];
+    assert_eq!(count(&offered["attempted"]), count(&offered["planned"]), "sends, and those planned: {offered}");
     Judged { sends: count(&verdict["attempts"]), deliveries: count(&report["received"]) }
 }
 
 /// The scenario: channels with as many members as the rooms have, all alike.
 fn text(cast: &Cast, rate: u64, length: Duration) -> String {
     let (rooms, members) = (cast.rooms.len(), cast.rooms[0].members.len());
+    let ramp = (cast.len() / CONNECTED_A_SECOND).max(2);
     format!(
         "about: A load of the benchmark\nclients: {}\nrate: {rate}\narrival: even\n\
          channels: [{{shape: group, members: {members}, count: {rooms}}}]\n\
          body: {{min: {BODY_BYTES}, max: {BODY_BYTES}}}\n\
-         phases: [{{phase: ramp, duration: 2s}}, {{phase: hold, duration: {}s}}]\n",
+         phases: [{{phase: ramp, duration: {ramp}s}}, {{phase: hold, duration: {}s}}]\n",
         cast.len(),
         length.as_secs()
     )

@@ -5,8 +5,9 @@
 //! `scripts/bench` runs it. Each server is a process of its own on this machine; the clients of all of them are the same
 //! event loop, in this process. Short rounds alternate between the servers, so that a machine whose speed drifts slows
 //! all of them. Bodies have 100 bytes; nobody sends receipts. aula stores every message, and what it delivers is
-//! checked: each message once for each member, in the order of the log, and as many stored as were sent. After the
-//! rounds of "fan-out" and "rooms" the same load is played once more, untimed, and all promises are judged by the oracle.
+//! checked: each message once for each member, in the order of the log, and as many stored as were sent. After what is
+//! measured all promises are judged by the oracle, of the same connections or of the same load once more, untimed; a
+//! verdict that isn't clean ends the run with an error.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +16,7 @@
     reason = "a benchmark prints its results and fails by panicking"
 )]
 
+mod alive;
 mod bare;
 mod cast;
 mod crowd;

@@ -8,6 +8,7 @@ mod storm;
 
 use clap::ValueEnum;
 
+use crate::durable::load::proof::Judged;
 use crate::figures::{Figures, Row};
 use crate::peer::Peer;
 
@@ -49,6 +50,12 @@ impl Work {
 
 fn row(key: &str, label: &str, decimals: usize) -> Row {
     Row { key: key.to_owned(), label: label.to_owned(), decimals, is_ratio: false }
+}
+
+/// What the oracle has judged of aula.
+fn note_judged(figures: &mut Figures, key: &str, label: &str, Judged { sends, deliveries }: Judged) {
+    let row = row(&format!("{key}_judged"), &format!("{label}: judged by the oracle, sends / deliveries"), 0);
+    figures.note(&row, Peer::Aula, &[sends as f64, deliveries as f64]);
 }
 
 /// A row whose figures are compared with the bare server's.

@@ -67,11 +67,15 @@ fn show(context: &Context, verdict: &Verdict) -> io::Result<()> {
         ("lost", c.lost),
         ("duplicated", c.duplicated),
         ("unexpected", c.unexpected),
+        ("retold", c.retold),
     ];
     context.output.rows(&counts, ["MESSAGES", "COUNT"], |(name, count)| [(*name).to_owned(), count.to_string()])?;
     context.output.text("\n")?;
     if let Some(fault) = verdict.scope.fault() {
         context.output.text(&format!("nothing is proved: {fault}\n"))?;
+    }
+    if let Some(unjudged) = verdict.scope.unjudged.text() {
+        context.output.text(&format!("not judged: {unjudged}\n"))?;
     }
     if verdict.scope.searches == 0 {
         let text = Promise::P10.text();
@@ -202,6 +206,14 @@ mod tests {
         let (exit, text) = verify(&record, &[]);
         assert_eq!(exit, Exit::Done, "{text}");
         assert!(text.contains("P10 (search finds what is stored) is not judged"), "{text}");
+    }
+
+    #[test]
+    fn what_may_still_come_is_said_to_be_not_judged() {
+        assert!(!verify(&testing::correct(), &[]).1.contains("not judged"));
+        let (exit, text) = verify(&testing::with_an_answer_to_come(), &[]);
+        assert_eq!(exit, Exit::Done, "{text}");
+        assert!(text.contains("not judged: 1 status that had not come\n"), "{text}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod breakages;
 mod channel_stream;
 #[cfg(test)]
 mod cost;
+mod ending;
 pub mod file;
 pub mod frame;
 mod log;
@@ -28,6 +29,7 @@ mod recorder;
 mod selftest;
 mod sends;
 mod sightings;
+mod statuses;
 mod stored;
 mod stream;
 mod symbols;
@@ -40,7 +42,7 @@ mod verdict;
 pub use file::ReadError;
 pub use record::Record;
 pub use recorder::{Full, Recorder};
-pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Scope, Verdict, Violation};
+pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Scope, Unjudged, Verdict, Violation};
 
 /// What this record shows: what became of the messages, and the promises that were broken.
 pub fn check(record: &Record) -> Verdict {
@@ -50,13 +52,17 @@ pub fn check(record: &Record) -> Verdict {
     let sightings = sightings::Sightings::of(record);
     let members = members::Members::of(record, &log);
     let persisted = stored::Persisted::of(record);
-    let counts = agreement::check(record, &sends, &log, &sightings, &mut found);
-    stream::check(record, &log, &members, &persisted, &mut found);
+    let ending = ending::Ending::of(record);
+    let mut counts = agreement::check(record, &sends, &log, &sightings, &mut found);
+    let stream_ends = stream::check(record, &log, &members, &persisted, &ending, &mut found);
+    let told = statuses::check(record, &sends, &log, &persisted, &ending, &mut found);
+    counts.retold = told.again;
     marks::check(record, &mut found);
     stored::check(record, &persisted, &mut found);
     found_by_search(record, &log, &mut found);
     order::check(record, &sends, &log, &mut found);
-    found.into_verdict(counts, Scope::of(record))
+    let unjudged = Unjudged { stream_ends, statuses: told.unjudged };
+    found.into_verdict(counts, Scope::of(record, unjudged))
 }
 
 /// P10: what was stored is found.

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::breakages::*;
 use super::record::Record;
-use super::{Counts, Promise, Verdict, check, synth};
+use super::{Counts, Promise, Unjudged, Verdict, check, synth};
 
 #[test]
 fn correct_histories_have_no_violations() {
@@ -13,9 +13,11 @@ fn correct_histories_have_no_violations() {
         let (record, coverage) = synth::record(seed);
         let Verdict { violations, counts, scope, .. } = check(&record);
         assert_eq!((scope.unread, scope.searches > 0), (0, true), "seed {seed}: {scope:?}");
+        // Who comes back makes up for what an earlier connection lacked.
+        assert_eq!(scope.unjudged, Unjudged::default(), "seed {seed}");
         assert!(violations.is_empty(), "seed {seed}: {}", violations[0]);
-        let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = counts;
-        assert_eq!((lost, duplicated, unexpected), (0, 0, 0), "seed {seed}");
+        let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold } = counts;
+        assert_eq!((lost, duplicated, unexpected, retold), (0, 0, 0, 0), "seed {seed}");
         assert!(recovered <= ok && ok <= attempts && acknowledged <= attempts, "seed {seed}: {counts:?}");
         assert!(recovered > 0 && ok > 20, "seed {seed}: {counts:?}");
         all.add(&coverage);
@@ -78,6 +80,11 @@ const BREAKAGES: &[(&str, Promise, Breakage)] = {
         ("a page goes behind its reader's removal", P11, page_after_removal),
         ("something not sent is accepted", Wire, accept_nothing),
         ("a frame makes no sense", Wire, malform),
+        ("a send is accepted twice", Wire, accept_twice),
+        ("a send is accepted and refused", Wire, refuse_what_was_accepted),
+        ("a send is never answered", Wire, answer_nothing),
+        ("a sender is never told what is stored", Wire, tell_of_nothing_stored),
+        ("a sender's other socket is never told what is stored", Wire, forget_a_socket),
     ]
 };
 
@@ -112,13 +119,46 @@ fn a_record_that_goes_on_in_silence_is_correct() {
         go_on_in_silence(&mut record);
         let verdict = check(&record);
         assert!(verdict.is_clean(), "seed {seed}: {}", verdict.violations[0]);
+        assert_eq!(verdict.scope.unjudged, Unjudged::default(), "seed {seed}");
         // Without the silence a stream that lacks its end is not named.
         let (mut record, _) = synth::record(seed);
         if stop_stream(&mut record, &mut Rng::with_seed(seed)) {
             record.connections.iter_mut().for_each(|connection| connection.events.retain(|event| event.at < SILENCE));
-            assert!(!check(&record).broken.contains_key(&Promise::P5), "seed {seed}");
+            let verdict = check(&record);
+            assert!(!verdict.broken.contains_key(&Promise::P5), "seed {seed}");
+            assert!(verdict.scope.unjudged.stream_ends > 0, "seed {seed}");
         }
     }
+}
+
+/// A status that is missing just before the end may be on its way: it is no violation, and it is counted.
+#[test]
+fn what_may_still_come_is_counted_as_not_judged() {
+    for breakage in [answer_nothing, tell_of_nothing_stored, forget_a_socket] {
+        let mut applied = 0;
+        for seed in 0..150 {
+            let (mut record, _) = synth::record(seed);
+            if !breakage(&mut record, &mut Rng::with_seed(seed)) {
+                continue;
+            }
+            applied += 1;
+            record.connections.iter_mut().for_each(|connection| connection.events.retain(|event| event.at < SILENCE));
+            let verdict = check(&record);
+            assert!(verdict.is_clean(), "seed {seed}: {}", verdict.violations[0]);
+            assert!(verdict.scope.unjudged.statuses > 0, "seed {seed}");
+        }
+        assert!(applied > 10, "{applied}");
+    }
+}
+
+/// A server may say again that a message is persisted.
+#[test]
+fn what_is_told_again_is_counted_and_no_fault() {
+    let (mut record, _) = synth::record(1);
+    assert!(tell_again(&mut record, &mut Rng::with_seed(1)));
+    let verdict = check(&record);
+    assert!(verdict.is_clean(), "{}", verdict.violations[0]);
+    assert_eq!(verdict.counts.retold, 1);
 }
 
 /// What the counts say of a history that is broken in a known way.

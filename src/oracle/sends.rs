@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::record::{Record, Seen, SendNo};
-use super::verdict::{Found, Promise};
+use super::verdict::{Found, MessageIds, Promise};
 use crate::wire::ErrorCode;
 
 /// One attempt at a send: on which connection, and where on it.
@@ -80,16 +80,25 @@ impl Sends {
                             continue;
                         };
                         let sent = &mut sends[send.0 as usize];
+                        if sent.attempts[*attempt].outcome != Outcome::Unknown {
+                            found.add(Promise::Wire, || answered_again(record, *send, *reference));
+                        }
                         sent.attempts[*attempt].outcome = Outcome::Accepted;
                         sent.accepted_at = Some(sent.accepted_at.map_or(event.at, |at| at.min(event.at)));
                     }
                     Seen::Refused { reference, code, retry } => {
                         if let Some((send, attempt)) = by_reference.get(reference) {
                             let sent = &mut sends[send.0 as usize];
+                            if sent.attempts[*attempt].outcome != Outcome::Unknown {
+                                found.add(Promise::Wire, || answered_again(record, *send, *reference));
+                            }
                             sent.attempts[*attempt].outcome = if *retry { Outcome::Deferred } else { Outcome::Refused };
                             sent.last_code = Some(*code);
                         }
                     }
+                    // A reference may be used again for something else, once it is answered.
+                    Seen::NewestAsked { reference, .. } => _ = by_reference.remove(reference),
+                    Seen::ResumeAsked(asked) => _ = by_reference.remove(&asked.reference),
                     // It may come on another connection than the send.
                     Seen::Rejected { send } => sends[send.0 as usize].rejected = true,
                     Seen::Malformed(malformed) => {
@@ -119,4 +128,9 @@ impl Sends {
     pub fn iter(&self) -> impl Iterator<Item = (SendNo, &Sent)> {
         self.0.iter().enumerate().map(|(number, sent)| (SendNo(number as u32), sent))
     }
+}
+
+fn answered_again(record: &Record, send: SendNo, reference: u64) -> (String, [MessageIds; 1]) {
+    let detail = format!("{}, sent as ref {reference}, was answered again", record.show_send(send));
+    (detail, [record.ids_of_send(send, None)])
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::channel_stream::{Resume, Stream};
+use super::ending::Ending;
 use super::log::Log;
 use super::members::{Members, Membership};
 use super::record::{ChannelNo, Connection, EntryNo, Event, Head, Mark, Record, ResumeReply, Seen};
@@ -13,12 +14,17 @@ use crate::message::Seq;
 /// A stream that stands still for so long, in nanoseconds, while more is stored, has stopped: a gateway waits some ten
 /// seconds for a missing entry before it says `gap`.
 const STOPPED: u64 = 15_000_000_000;
-/// Connections that ended so long before the record did, in nanoseconds, stayed to its end: all don't end at once.
-const TOGETHER: u64 = 5_000_000_000;
 
-pub fn check(record: &Record, log: &Log, members: &Members, persisted: &Persisted, found: &mut Found) {
-    let ended_at = record.connections.iter().flat_map(|connection| &connection.events).map(|event| event.at).max();
-    let ended_at = ended_at.unwrap_or(0);
+/// Returns how many streams ended before their channel did, and can't be told from those that lag.
+pub fn check(
+    record: &Record,
+    log: &Log,
+    members: &Members,
+    persisted: &Persisted,
+    ending: &Ending,
+    found: &mut Found,
+) -> u64 {
+    let mut unjudged = 0;
     let mut streams = Streams {
         record,
         log,
@@ -32,10 +38,12 @@ pub fn check(record: &Record, log: &Log, members: &Members, persisted: &Persiste
         for event in &connection.events {
             streams.see(connection, event, found);
         }
-        if connection.closed_at.saturating_add(TOGETHER) >= ended_at {
-            streams.end(connection, persisted, connection.closed_at.min(ended_at), found);
+        if let Some(until) = ending.stayed(connection) {
+            let lagging = streams.end(connection, persisted, until, found);
+            unjudged += if ending.is_last(connection) { lagging } else { 0 };
         }
     }
+    unjudged
 }
 
 /// A connection's view of its channels.
@@ -107,25 +115,34 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// The connection stayed until `at`: what was stored long before has come.
-    fn end(&self, connection: &Connection, persisted: &Persisted, at: u64, found: &mut Found) {
-        let Some(long_before) = at.checked_sub(STOPPED) else { return };
+    /// The connection stayed until `at`: what was stored long before has come. Returns how many of its streams lack the
+    /// end of their channel for a shorter time, or for one that isn't known.
+    fn end(&self, connection: &Connection, persisted: &Persisted, at: u64, found: &mut Found) -> u64 {
+        let mut unjudged = 0;
         for (channel, stream) in &self.streams {
-            let (record, stored) = (self.record, persisted.before(*channel, long_before));
-            let Some(awaited) = stream.awaited().filter(|awaited| *awaited <= stored) else { continue };
+            let (record, last) = (self.record, self.log.end(self.record, *channel));
             let is_member = self.members.at(connection.user, *channel, Seq::MAX) == Membership::Member;
-            if is_member && stream.removed_at.is_none() && stream.moved_at <= long_before {
-                found.add(Promise::P5, || {
-                    let (user, id) = (record.user(connection.user), record.channel(*channel));
-                    let detail = format!(
-                        "{user} in {id}: {awaited} was next and never came, nor did anything after it up to {stored}, \
-                         stored {} s before the connection ended",
-                        STOPPED / 1_000_000_000
-                    );
-                    (detail, [record.place(*channel, awaited), record.place(*channel, stored)])
-                });
+            let lacks_more = stream.awaited().is_none_or(|awaited| awaited <= last);
+            if !is_member || stream.removed_at.is_some() || !lacks_more || last == 0 {
+                continue;
             }
+            let long_before = at.checked_sub(STOPPED).filter(|long_before| stream.moved_at <= *long_before);
+            let stored = long_before.map_or(0, |long_before| persisted.before(*channel, long_before));
+            let Some(awaited) = stream.awaited().filter(|awaited| *awaited <= stored) else {
+                unjudged += 1;
+                continue;
+            };
+            found.add(Promise::P5, || {
+                let (user, id) = (record.user(connection.user), record.channel(*channel));
+                let detail = format!(
+                    "{user} in {id}: {awaited} was next and never came, nor did anything after it up to {stored}, \
+                     stored {} s before the connection ended",
+                    STOPPED / 1_000_000_000
+                );
+                (detail, [record.place(*channel, awaited), record.place(*channel, stored)])
+            });
         }
+        unjudged
     }
 
     fn message(&mut self, connection: &Connection, number: EntryNo, found: &mut Found) {

@@ -17,3 +17,13 @@ pub fn with_a_loss() -> Record {
     });
     records.into_iter().find(|record| check(record).broken.get(&Promise::P1) == Some(&1)).unwrap()
 }
+
+/// … in which a send had no answer when the record ended.
+pub fn with_an_answer_to_come() -> Record {
+    let mut record = correct();
+    assert!(breakages::answer_nothing(&mut record, &mut Rng::with_seed(1)));
+    for connection in &mut record.connections {
+        connection.events.retain(|event| event.at < breakages::SILENCE);
+    }
+    record
+}

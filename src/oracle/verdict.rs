@@ -14,7 +14,8 @@ pub const DESCRIBED: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Promise {
-    /// The frames themselves are as the protocol says.
+    /// The frames are as the protocol says: each is well-formed, each send is answered once, and its sender is told that
+    /// it is stored.
     Wire,
     /// An accepted message is never lost.
     P1,
@@ -124,6 +125,36 @@ pub struct Counts {
     /// Of those that are ok: what was not accepted at the first attempt, or came to no member but by a resume, a
     /// welcome or the history.
     pub recovered: u64,
+    /// Said to be persisted more often than it was tried, on one connection: no fault, as a server says again what it may
+    /// have failed to say.
+    #[serde(default)]
+    pub retold: u64,
+}
+
+/// What had not come when the record ended, and might have come still: that it was lost is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unjudged {
+    /// Channels on connections that stayed to the end, and lacked the channel's last entries.
+    pub stream_ends: u64,
+    /// Answers to sends, and words that a message is persisted.
+    pub statuses: u64,
+}
+
+impl Unjudged {
+    /// For people; none if everything was judged.
+    pub fn text(&self) -> Option<String> {
+        let several = |count: u64, one: &str, more: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            _ => Some(format!("{count} {more}")),
+        };
+        let parts = [
+            several(self.stream_ends, "stream end", "stream ends"),
+            several(self.statuses, "status that had not come", "statuses that had not come"),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
 }
 
 /// What a record has to judge by.
@@ -135,16 +166,18 @@ pub struct Scope {
     pub unread: u64,
     /// Searches for stored messages, without which nothing is known of P10.
     pub searches: u64,
+    pub unjudged: Unjudged,
 }
 
 impl Scope {
-    pub(super) fn of(record: &Record) -> Self {
+    pub(super) fn of(record: &Record, unjudged: Unjudged) -> Self {
         let mut was_read = vec![false; record.channels.len()];
         record.histories.iter().for_each(|history| was_read[history.channel.0 as usize] = true);
         Self {
             channels: record.channels.len() as u64,
             unread: was_read.iter().filter(|was_read| !**was_read).count() as u64,
             searches: record.searches.len() as u64,
+            unjudged,
         }
     }
 

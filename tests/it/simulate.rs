@@ -2,6 +2,7 @@
 
 mod capacity;
 mod interrupted;
+mod reach;
 mod unproved;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -35,6 +36,7 @@ fn assert_clean(report: &Value) {
     assert_eq!(verdict["violations"], serde_json::json!([]), "{verdict}");
     assert_eq!((&verdict["lost"], &verdict["duplicated"], &verdict["unexpected"]), (&0.into(), &0.into(), &0.into()));
     assert_eq!(verdict["attempts"], verdict["ok"], "{verdict}");
+    assert_eq!(verdict["unjudged"], serde_json::json!({"stream_ends": 0, "statuses": 0}), "{verdict}");
 }
 
 /// No folder of a run that began with this is left.
@@ -111,6 +113,9 @@ fn in_an_overload_what_is_refused_is_given_up_and_the_rest_is_kept() {
     let refused = report["stages"]["accepted"]["errors"]["overloaded"].as_u64().unwrap_or_default();
     assert!(refused > 100, "{report}");
     assert_eq!(verdict["attempts"].as_u64(), Some(count(&report, "accepted") + refused), "{report}");
+    // Groups of ten: what was accepted is to reach all of them.
+    assert_eq!(report["expected"].as_u64(), Some(10 * count(&report, "accepted")), "{report}");
+    assert_eq!(report["received"], report["expected"], "{report}");
 }
 
 #[test]

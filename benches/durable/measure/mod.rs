@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use load::BODY_BYTES;
 use load::client::Client;
+use load::proof::Judged;
 use load::server::Server;
+use load::witness::{self, Person};
 
 pub const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(6);
 const OPEN_LOOP: Duration = Duration::from_secs(10);
 pub const OPEN_LOOP_RATE: u64 = 1_000;
+/// Once more for the oracle, which keeps all that is seen.
+const WITNESSED: Duration = Duration::from_secs(3);
 /// For what is still on its way after a round.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -30,9 +34,12 @@ pub struct Durable {
     pub cpu_us_at_open_loop: f64,
     pub resident_at_rest_mib: f64,
     pub resident_after_load_mib: f64,
+    /// By the oracle, of the same load once more.
+    pub judged: Judged,
 }
 
-/// Starts a server, measures, and ends it. Takes about a minute.
+/// Starts a server, measures, has the same load judged by the oracle, and ends it. Takes somewhat over a minute. Panics
+/// if a promise was broken.
 pub async fn measure() -> Durable {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"), &[]);
@@ -61,6 +68,12 @@ pub async fn measure() -> Durable {
     let stored = server.stored_messages();
     assert!(stored >= persisted_in_all + latency.len(), "{stored} stored, {persisted_in_all} said to be persisted");
 
+    let resident_after_load_mib = server.resident_kib() as f64 / 1024.0;
+    drop(clients);
+    let witness = |name: String| Person { address: server.address(), token: server.mint(&name), name };
+    let witnesses = load::witnesses().into_iter().map(witness).collect();
+    let judged = witness::judge(witnesses, WITNESSED, DRAIN).await;
+
     let median = |pick: fn(&(f64, f64, f64)) -> f64| load::median(rounds.iter().map(pick).collect());
     Durable {
         persisted_per_second: median(|round| round.0),
@@ -70,7 +83,8 @@ pub async fn measure() -> Durable {
         latency_ms: [0.5, 0.99, 0.999, 1.0].map(|quantile| latency.value_at_quantile(quantile) as f64 / 1000.0),
         cpu_us_at_open_loop,
         resident_at_rest_mib: at_rest as f64 / 1024.0,
-        resident_after_load_mib: server.resident_kib() as f64 / 1024.0,
+        resident_after_load_mib,
+        judged,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aula::ops::simulate::engine::{Data, Ended, Net, Script};
 use hdrhistogram::Histogram;
 
+use super::witness::Witness;
 use super::{Command, Load, Outcome};
 use crate::cast::Cast;
 use crate::dialect::{self, Heard};
@@ -41,6 +42,8 @@ pub struct Actors {
     unheard_faults: u64,
     /// A frame on its way.
     text: String,
+    /// Somebody wants to know all that is seen.
+    witness: Option<Witness>,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -91,6 +94,7 @@ impl Actors {
             faults: Vec::new(),
             unheard_faults: 0,
             text: String::new(),
+            witness: None,
         }
     }
 
@@ -129,6 +133,9 @@ impl Actors {
         if connecting.clients.contains(&connecting.next) {
             let client = connecting.next;
             connecting.next += 1;
+            if let Some(witness) = &mut self.witness {
+                witness.open(client);
+            }
             net.connect(client, self.target, dialect::request(self.peer, self.target, &self.cast, client));
         }
     }
@@ -165,8 +172,12 @@ impl Actors {
         while number < sending.total && due(number) <= at {
             let sender = sending.load.senders[number as usize % sending.load.senders.len()];
             let room = self.cast.room_of(sender);
-            dialect::say(self.peer, room, due(number), &mut text);
+            let reference = self.witness.as_mut().map(Witness::reference);
+            dialect::say(self.peer, room, due(number), reference, &mut text);
             sending.outcome.expected += room.members.len() as u64;
+            if let Some(witness) = &mut self.witness {
+                witness.says(sender, &text);
+            }
             self.say(net, sender, &text);
             number += 1;
         }
@@ -225,6 +236,9 @@ impl Script for Actors {
     fn message(&mut self, net: &mut ActorsNet, client: u32, data: Data<'_>, at: u64) {
         match data {
             Data::Text(text) => {
+                if let Some(witness) = &mut self.witness {
+                    witness.hears(client, text, at);
+                }
                 for part in dialect::parts(self.peer, text) {
                     self.heard(net, client, dialect::hear(self.peer, part), part, at);
                 }
@@ -270,6 +284,16 @@ impl Script for Actors {
                     net.set_timer(began, Timer::Next(self.loads));
                 }
                 Command::Check { answer } => reply(&answer, self.take_faults()),
+                Command::Witness => {
+                    let mut witness = Witness::new(&self.cast);
+                    let here = self.clients.iter().enumerate().filter(|(_, client)| client.is_joined);
+                    here.for_each(|(client, _)| witness.open(client as u32));
+                    self.witness = Some(witness);
+                }
+                Command::Witnessed { answer } => {
+                    let record = self.witness.take().map(Witness::into_record);
+                    reply(&answer, self.take_faults().map(|()| record.unwrap_or_default()));
+                }
                 Command::Stop => net.stop(),
             }
         }

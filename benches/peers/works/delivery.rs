@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use aula::ops::simulate::resources::descriptors;
 
-use super::{ratio, row};
+use super::{note_judged, ratio, row};
 use crate::cast::Cast;
 use crate::crowd::{Crowd, Load, Outcome};
 use crate::figures::Figures;
-use crate::judged::{Judged, judge};
+use crate::judged::judge;
 use crate::pause;
 use crate::peer::Peer;
 use crate::server::Server;
@@ -107,10 +107,7 @@ fn alternate(
     drop(stages);
     if servers.contains(&Peer::Aula) {
         for (key, label, load) in loads {
-            let Judged { sends, deliveries } = judge(&cast(), load.rate, load.length);
-            let judged =
-                row(&format!("{key}_judged"), &format!("{label}: judged by the oracle, sends / deliveries"), 0);
-            figures.note(&judged, Peer::Aula, &[sends as f64, deliveries as f64]);
+            note_judged(figures, key, label, judge(&cast(), load.rate, load.length));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sends that are stored: the benchmark `durable`, for aula alone.
 
-use super::row;
+use super::{note_judged, row};
 use crate::durable::{OPEN_LOOP_RATE, measure};
 use crate::figures::Figures;
 use crate::peer::Peer;
@@ -19,6 +19,7 @@ pub fn run(servers: &[Peer], figures: &mut Figures) {
     drop(runtime);
     crate::stop_if_interrupted();
     let durable = durable.unwrap();
+    note_judged(figures, "durable", "durable sends", durable.judged);
     let mut note = |key: &str, label: &str, decimals, sample: &[f64]| {
         figures.note(&row(key, label, decimals), Peer::Aula, sample);
     };

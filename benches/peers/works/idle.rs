@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::row;
+use super::{note_judged, row};
+use crate::alive::{judge, reach_all};
 use crate::cast::Cast;
 use crate::crowd::Crowd;
 use crate::figures::Figures;
@@ -41,6 +42,13 @@ pub fn run(servers: &[Peer], figures: &mut Figures) {
         pause(REST);
         let with_all = server.resident_kib();
         crowd.check();
+        // Each of them is alive: it gets what is said in its room.
+        if peer == Peer::Aula {
+            crowd.witness();
+        }
+        let deliveries = reach_all(&cast, &crowd);
+        let judged = judge(&server, &cast, vec![crowd.witnessed()], deliveries);
+        crowd.check();
 
         let more = f64::from(cast.len() - FEW);
         figures.note(
@@ -52,5 +60,8 @@ pub fn run(servers: &[Peer], figures: &mut Figures) {
         let micros = used.as_secs_f64() * 1e6 / WATCH.as_secs_f64() / f64::from(WATCHED);
         let label = "CPU of 10,000 idle connections, µs a second each";
         figures.note(&row("idle_cpu_us_per_second", label, 2), peer, &[micros]);
+        if let Some(judged) = judged {
+            note_judged(figures, "idle", "15,000 connections that were idle", judged);
+        }
     }
 }

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::row;
+use aula::oracle::Record;
+
+use super::{note_judged, row};
+use crate::alive::{judge, reach_all};
 use crate::cast::Cast;
 use crate::crowd::Crowd;
 use crate::figures::Figures;
@@ -17,16 +20,29 @@ pub fn run(servers: &[Peer], rounds: u32, figures: &mut Figures) {
     let stages = servers.iter().map(|&peer| {
         let mut cast = Cast::new(ROOMS, MEMBERS);
         let server = Server::start(peer, &mut cast);
-        (server, Arc::new(cast))
+        (server, Arc::new(cast), Vec::new(), 0)
     });
-    let stages: Vec<(Server, Arc<Cast>)> = stages.collect();
-    // The first one warms up.
+    let mut stages: Vec<(Server, Arc<Cast>, Vec<Record>, u64)> = stages.collect();
+    // The first one warms up: there the oracle sees the welcomes as well.
     for round in 0..=rounds {
-        for (server, cast) in &stages {
+        for (server, cast, seen, deliveries) in &mut stages {
             let before = server.settled_cpu();
             let crowd = Crowd::new(server, cast);
+            let is_witnessed = server.peer == Peer::Aula;
+            if is_witnessed && round == 0 {
+                crowd.witness();
+            }
             let took = crowd.connect(0..cast.len());
             let used = server.settled_cpu() - before;
+            crowd.check();
+            if is_witnessed && round > 0 {
+                crowd.witness();
+            }
+            // After the storm everybody is there.
+            *deliveries += reach_all(cast, &crowd);
+            if is_witnessed {
+                seen.push(crowd.witnessed());
+            }
             crowd.check();
             drop(crowd);
             if round > 0 {
@@ -36,6 +52,11 @@ pub fn run(servers: &[Peer], rounds: u32, figures: &mut Figures) {
                 let seconds = row("storm_seconds", "… seconds until all have joined", 2);
                 figures.note(&seconds, server.peer, &[took.as_secs_f64()]);
             }
+        }
+    }
+    for (server, cast, seen, deliveries) in stages {
+        if let Some(judged) = judge(&server, &cast, seen, deliveries) {
+            note_judged(figures, "storm", "… and a message to each room behind each storm", judged);
         }
     }
 }

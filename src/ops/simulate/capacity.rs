@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Prober;
 use super::arguments::{Scale, Wanted};
 use super::conduct::Outcome;
+use super::measured::KEEP_UP;
 use super::report::{Judged, Reporter};
 use crate::ops::Exit;
 
@@ -43,8 +44,12 @@ pub(super) fn find(prober: &Prober<'_>, scale: Scale, reporter: &Reporter) -> an
                 }
                 let judged = reporter.judge(&measured);
                 let missed = judged.iter().filter(|judged| !judged.met).map(describe);
-                let missed: Vec<_> =
-                    missed.chain(is_unjudged.then(|| "what was to be checked could not be".to_owned())).collect();
+                let unoffered = (measured.offered.unwritten > 0)
+                    .then(|| format!("the load tool did not keep up: it takes {KEEP_UP}"));
+                let missed: Vec<_> = missed
+                    .chain(is_unjudged.then(|| "what was to be checked could not be".to_owned()))
+                    .chain(unoffered)
+                    .collect();
                 if missed.is_empty() && search.largest().is_none_or(|largest| largest < load) {
                     best = Some(measured);
                 }

@@ -192,6 +192,7 @@ impl Conductor<'_> {
             stages: sum.stages,
             received: sum.received,
             expected: sum.expected,
+            offered: sum.offered,
             seconds: series.into_seconds(),
             server,
             own,

@@ -12,5 +12,5 @@ pub fn judge(record: &Record) -> (Verdict, Scope) {
         seen: detail,
         messages,
     });
-    (Verdict { counts, broken, violations: violations.collect() }, scope)
+    (Verdict { counts, broken, violations: violations.collect(), unjudged: scope.unjudged }, scope)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::oracle::{Counts, MessageIds};
+use crate::oracle::{Counts, MessageIds, Unjudged};
 
 /// The longest latency that is told apart: ten minutes.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -127,6 +127,9 @@ pub struct Verdict {
     pub broken: u64,
     /// Some of that, of each promise.
     pub violations: Vec<Violation>,
+    /// What might have come still.
+    #[serde(default)]
+    pub unjudged: Unjudged,
 }
 
 /// One promise broken once.
@@ -152,6 +155,40 @@ pub struct Own {
     pub connected: u64,
 }
 
+/// What was to be sent, and whether the load tool kept up with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// Messages that fell due.
+    pub planned: u64,
+    /// … that were given to a connection. What is missing here had none, waited behind too many others of its sender, or
+    /// is one of the next.
+    pub attempted: u64,
+    /// … that the load tool had not come to when its time was over.
+    pub unwritten: u64,
+    /// How long after it was due the tool came to a message, at most, in microseconds.
+    pub late_us: u64,
+}
+
+impl Offered {
+    /// The tool itself is what was measured if it is later than this.
+    const LATE: Duration = Duration::from_secs(1);
+
+    /// With those of another part.
+    pub fn add(&mut self, other: &Self) {
+        self.planned += other.planned;
+        self.attempted += other.attempted;
+        self.unwritten += other.unwritten;
+        self.late_us = self.late_us.max(other.late_us);
+    }
+
+    pub fn fell_behind(&self) -> bool {
+        self.unwritten > 0 || Duration::from_micros(self.late_us) > Self::LATE
+    }
+}
+
+/// What helps a load tool that can't keep up.
+pub const KEEP_UP: &str = "more --processes or --threads, or a lower --rate";
+
 /// A whole run.
 #[derive(Debug, Clone)]
 pub struct Measured {
@@ -169,9 +206,10 @@ pub struct Measured {
     pub was_interrupted: bool,
     pub clients: u64,
     pub stages: BTreeMap<Stage, Latencies>,
-    /// Messages received by others than their sender, and how many should have been.
+    /// Messages received by members, the sender among them, and how many should have been.
     pub received: u64,
     pub expected: u64,
+    pub offered: Offered,
     pub seconds: Vec<Second>,
     pub server: Option<Server>,
     pub own: Own,

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::measured::{Latencies, Stage};
+use super::measured::{Latencies, Offered, Stage};
 
 /// A histogram as text, for other processes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub struct Tick {
     pub errors: u64,
     /// Messages that are not known to be stored.
     pub pending: u64,
-    /// Since the run began: what was received by others, and what should have been.
+    /// Since the run began: what members received, and what they should have.
     pub received_in_all: u64,
     pub expected_in_all: u64,
     pub stages: BTreeMap<u8, Packed>,
@@ -76,6 +76,7 @@ pub struct Meter {
     pub connected: u64,
     pub received: u64,
     pub expected: u64,
+    pub offered: Offered,
     sent_now: u64,
     received_before: u64,
     errors_now: u64,
@@ -93,6 +94,7 @@ impl Meter {
             connected: 0,
             received: 0,
             expected: 0,
+            offered: Offered::default(),
             sent_now: 0,
             received_before: 0,
             errors_now: 0,
@@ -122,7 +124,21 @@ impl Meter {
         }
     }
 
+    /// A message fell due, and the tool has come to it so many nanoseconds later.
+    pub fn due(&mut self, late: u64) {
+        self.offered.planned += 1;
+        self.offered.late_us = self.offered.late_us.max(late / 1000);
+    }
+
+    /// A message fell due, and the tool did not come to it in its time.
+    pub fn unwritten(&mut self, late: u64) {
+        self.due(late);
+        self.offered.unwritten += 1;
+    }
+
+    /// A message was given to a connection for the first time.
     pub fn sent(&mut self) {
+        self.offered.attempted += 1;
         self.sent_now += 1;
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::measured::Offered;
 use super::meter::{PackedStage, Tick};
 use crate::oracle::Record;
 
@@ -78,6 +79,7 @@ pub struct Part {
     pub stages: Vec<PackedStage>,
     pub received: u64,
     pub expected: u64,
+    pub offered: Offered,
     /// What the oracle could not be given.
     pub unchecked: Unchecked,
     #[serde(skip)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 
 use super::hands::read_record;
-use super::measured::{Latencies, Stage};
+use super::measured::{Latencies, Offered, Stage};
 use super::orders::{Part, Unchecked};
 use crate::oracle::Record;
 
@@ -14,6 +14,7 @@ pub struct Sum {
     pub stages: BTreeMap<Stage, Latencies>,
     pub received: u64,
     pub expected: u64,
+    pub offered: Offered,
     pub unchecked: Unchecked,
     /// What the parts' clients saw.
     pub records: Vec<Record>,
@@ -44,6 +45,7 @@ impl Sum {
         }
         self.received += part.received;
         self.expected += part.expected;
+        self.offered.add(&part.offered);
         self.unchecked.extend(part.unchecked);
         self.overflowed = self.overflowed.or(part.overflowed);
         self.records.extend(part.record);

@@ -2,6 +2,7 @@
 
 mod marks;
 mod messages;
+mod statuses;
 mod stored;
 mod streams;
 
@@ -9,6 +10,7 @@ use fastrand::Rng;
 
 pub use marks::*;
 pub use messages::*;
+pub use statuses::*;
 pub use stored::*;
 pub use streams::*;
 

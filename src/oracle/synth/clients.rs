@@ -143,6 +143,15 @@ impl Synth {
             self.disconnect(user);
         } else {
             self.tell(user, Seen::Accepted { reference });
+            self.tell_again(user, name, client_id);
         }
+    }
+
+    /// What was stored before is said again to whoever sends it again.
+    fn tell_again(&mut self, user: usize, name: &str, client_id: Uuid) {
+        let Some(seq) = self.stored.get(&client_id).copied() else { return };
+        let sender = self.recorder.user(USERS[user]);
+        let send = self.recorder.send(self.channels[name].id, sender, client_id, None);
+        self.tell(user, Seen::Persisted { send, seq });
     }
 }

@@ -5,7 +5,7 @@
 mod clients;
 mod end;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fastrand::Rng;
 use uuid::Uuid;
@@ -119,6 +119,8 @@ pub struct Synth {
     channels: BTreeMap<&'static str, Channel>,
     users: Vec<User>,
     known: HashSet<Uuid>,
+    /// Where what is stored stands.
+    stored: HashMap<Uuid, Seq>,
     rejected: HashSet<Uuid>,
     recorder: Recorder,
     coverage: Coverage,
@@ -142,6 +144,7 @@ pub fn long_record(seed: u64, steps: u64) -> (Record, Coverage) {
         channels: channels.collect(),
         users: USERS.iter().map(|_| User::default()).collect(),
         known: HashSet::new(),
+        stored: HashMap::new(),
         rejected: HashSet::new(),
         recorder: Recorder::new(usize::MAX),
         coverage: Coverage::default(),
@@ -295,6 +298,7 @@ impl Synth {
             let Logged { sender, client_id, .. } = self.channels[name].log[usize::try_from(seq).unwrap() - 1];
             // The sender of a change is not told so.
             if self.known.contains(&client_id) {
+                self.stored.insert(client_id, seq);
                 let user = self.recorder.user(USERS[sender]);
                 let send = self.recorder.send(id, user, client_id, None);
                 self.tell(sender, Seen::Persisted { send, seq });

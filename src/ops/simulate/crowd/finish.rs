@@ -28,6 +28,7 @@ impl Crowd {
             stages: self.meter.pack(),
             received: self.meter.received,
             expected: self.meter.expected,
+            offered: self.meter.offered,
             unchecked: self.checks.take_unchecked(),
             record,
             record_file: None,

@@ -10,6 +10,10 @@ use crate::ops::simulate::scenario::Arrival;
 pub(super) struct Load {
     began: u64,
     next: u64,
+    /// There is no next one.
+    is_over: bool,
+    /// When the run was told to settle.
+    ended: u64,
 }
 
 impl Crowd {
@@ -29,11 +33,14 @@ impl Crowd {
     }
 
     /// Goes to when the next message is due; false if there is none.
-    fn advance(&mut self, is_first: bool) -> bool {
+    pub(super) fn advance(&mut self, is_first: bool) -> bool {
         let share = self.writers.len() as f64 / f64::from(self.all_writers.max(1));
         loop {
             let since = self.load.next.saturating_sub(self.load.began);
-            let Some(span) = self.plan.span_at(since) else { return false };
+            let Some(span) = self.plan.span_at(since) else {
+                self.load.is_over = true;
+                return false;
+            };
             let rate = span.rate * share;
             let end = self.load.began + span.end;
             if rate <= 0.0 {
@@ -67,6 +74,21 @@ impl Crowd {
             if !self.advance(false) {
                 return;
             }
+        }
+    }
+
+    /// Nothing more is written. What has fallen due by now and was not come to is counted: it was planned, and is no
+    /// message that the server failed to take.
+    pub(super) fn stop_writing(&mut self, at: u64) {
+        if self.act != Act::Running {
+            return;
+        }
+        self.load.ended = at;
+        while !self.load.is_over && self.load.next <= at {
+            if !self.writers.is_empty() {
+                self.meter.unwritten(at - self.load.next);
+            }
+            self.advance(false);
         }
     }
 
@@ -112,6 +134,8 @@ impl Crowd {
     pub(super) fn typed(&mut self, net: &mut Net<Timer>, client: ClientNo, channel: u32, scheduled: u64, at: u64) {
         if self.act == Act::Running {
             self.write(net, client, channel, scheduled, at);
+        } else if scheduled <= self.load.ended {
+            self.meter.unwritten(self.load.ended - scheduled);
         }
     }
 

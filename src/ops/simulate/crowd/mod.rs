@@ -16,6 +16,8 @@ mod person;
 mod receive;
 mod script;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -166,6 +168,15 @@ impl Crowd {
         orders: Receiver<Order>,
         reports: Sender<(u32, Report)>,
     ) -> Result<Engine<Self>, CrowdError> {
+        let (crowd, options) = Self::new(setup, orders, reports)?;
+        Ok(Engine::new(crowd, options)?)
+    }
+
+    fn new(
+        setup: Setup,
+        orders: Receiver<Order>,
+        reports: Sender<(u32, Report)>,
+    ) -> Result<(Self, Options), CrowdError> {
         let Setup { plan, share, target, record } = setup;
         let clients = share.clients(plan.clients());
         let seed = Rng::part(plan.settings.seed, 100 + u64::from(share.index)).next_u64();
@@ -207,7 +218,7 @@ impl Crowd {
             plan,
         };
         crowd.learn_direct_channels();
-        Ok(Engine::new(crowd, options)?)
+        Ok((crowd, options))
     }
 
     /// A direct channel's id follows from its members.
@@ -247,6 +258,7 @@ impl Crowd {
             }
             Order::Go { at } => self.begin(net, at),
             Order::Settle => {
+                self.stop_writing(at);
                 self.act = Act::Settling;
                 self.settle(net, at);
             }

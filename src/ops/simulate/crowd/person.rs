@@ -84,7 +84,7 @@ pub(super) struct Pending {
     pub is_unheard: bool,
     /// An attempt waits for its answer on this connection.
     pub is_under_way: bool,
-    /// The others' deliveries were added to what is expected.
+    /// Its deliveries were added to what is expected.
     pub is_counted: bool,
 }
 

@@ -36,11 +36,11 @@ impl Crowd {
     }
 
     /// A message that this client did not have.
-    fn take(&mut self, client: ClientNo, channel: u32, message: &Message<'_>, at: u64) {
+    pub(super) fn take(&mut self, client: ClientNo, channel: u32, message: &Message<'_>, at: u64) {
         let Some(scheduled) = body::scheduled(&message.body) else { return };
+        self.meter.received += 1;
         let person = &mut self.people[client as usize];
         if message.sender != self.plan.accounts[person.number as usize].name.as_str() {
-            self.meter.received += 1;
             return self.meter.record(Stage::SendToReceive, scheduled, at);
         }
         if let Some(room) = person.room_mut(channel) {

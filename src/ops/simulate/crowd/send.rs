@@ -22,6 +22,7 @@ impl Crowd {
     /// Writes a message that was to be written at `scheduled`.
     pub(super) fn write(&mut self, net: &mut Net<Timer>, client: ClientNo, channel: u32, scheduled: u64, at: u64) {
         let size = self.plan.settings.scenario.body;
+        self.meter.due(at.saturating_sub(scheduled));
         let person = &mut self.people[client as usize];
         if person.pending.len() >= PENDING {
             return self.meter.error(Stage::Accepted, "backlog");
@@ -65,10 +66,6 @@ impl Crowd {
         pending.is_under_way = true;
         pending.is_unheard = false;
         let client_id = pending.client_id;
-        if let (Some(recorder), Some(connection)) = (&mut self.recorder, person.connection) {
-            let body = (&*pending.body).into();
-            recorder.sent(connection, at, &Sent::Send(frame::Send { reference, channel: id, client_id, body }));
-        }
         let ask = Ask::Send { reference, channel: id, client_id, body: &pending.body, retry };
         let written = if person.speaks_msgpack {
             self.pen.msgpack(&ask).map(|bytes| net.send(client, super::Data::Binary(bytes)).is_ok())
@@ -79,7 +76,12 @@ impl Crowd {
             self.meter.sent();
         }
         if written != Ok(true) {
-            self.meter.error(Stage::Accepted, "overflow");
+            // What was never on its way is owed no answer.
+            return self.meter.error(Stage::Accepted, "overflow");
+        }
+        if let (Some(recorder), Some(connection)) = (&mut self.recorder, person.connection) {
+            let body = (&*pending.body).into();
+            recorder.sent(connection, at, &Sent::Send(frame::Send { reference, channel: id, client_id, body }));
         }
     }
 
@@ -124,11 +126,11 @@ impl Crowd {
         self.expect(client, index);
     }
 
-    /// The others should receive it now.
+    /// All members should receive it now, its sender among them.
     pub(super) fn expect(&mut self, client: ClientNo, index: usize) {
         let pending = &mut self.people[client as usize].pending[index];
         if !std::mem::replace(&mut pending.is_counted, true) {
-            self.meter.expected += self.plan.channels[pending.channel as usize].members.len() as u64 - 1;
+            self.meter.expected += self.plan.channels[pending.channel as usize].members.len() as u64;
         }
     }
 
@@ -153,7 +155,7 @@ impl Crowd {
         if let Some(pending) = person.pending.remove(index)
             && pending.is_counted
         {
-            self.meter.expected -= self.plan.channels[pending.channel as usize].members.len() as u64 - 1;
+            self.meter.expected -= self.plan.channels[pending.channel as usize].members.len() as u64;
         }
         self.meter.error(Stage::Persisted, "rejected");
     }
@@ -191,7 +193,8 @@ impl Crowd {
         }
     }
 
-    /// While the run settles: whoever hears nothing asks again.
+    /// While the run settles: whoever has no answer asks again. What was accepted on the connection that there is, it
+    /// waits for: the server owes it a word that it is stored, and a repeat would hide that it never came.
     pub(super) fn repeat_what_is_not_stored(&mut self, net: &mut Net<Timer>, at: u64) {
         debug_assert_eq!(self.act, Act::Settling);
         for client in 0..self.people.len() as u32 {
@@ -199,7 +202,9 @@ impl Crowd {
                 continue;
             }
             for index in 0..self.people[client as usize].pending.len() {
-                if self.people[client as usize].pending[index].at + SILENCE <= at {
+                let pending = &self.people[client as usize].pending[index];
+                let is_owed = pending.is_accepted && !pending.is_unheard && !pending.is_under_way;
+                if !is_owed && pending.at + SILENCE <= at {
                     self.attempt(net, client, index);
                 }
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::measured::{Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
-use crate::oracle::Counts;
+use super::super::measured::{Latencies, Measured, Offered, Own, Second, Server, Stage, Usage, Verdict};
+use crate::oracle::{Counts, Unjudged};
 
 /// Forty seconds of `chat`: a ramp, then a steady rate with one bad second, and a few errors.
 pub(super) fn measured() -> Measured {
@@ -24,6 +24,7 @@ pub(super) fn measured() -> Measured {
         stages: BTreeMap::new(),
         received: 119_988,
         expected: 120_000,
+        offered: Offered { planned: 40_000, attempted: 40_000, unwritten: 0, late_us: 12_400 },
         seconds: Vec::new(),
         server: Some(Server {
             used: Usage { cpu: Duration::from_millis(492), resident: 24_117_248 },
@@ -39,6 +40,7 @@ pub(super) fn measured() -> Measured {
             counts: Counts { attempts: 40_000, acknowledged: 39_997, ok: 39_997, recovered: 3, ..Counts::default() },
             broken: 0,
             violations: Vec::new(),
+            unjudged: Unjudged::default(),
         }),
     };
     for at in 0..40 {

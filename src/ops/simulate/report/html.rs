@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::super::measured::Measured;
+use super::super::measured::{KEEP_UP, Measured};
 use super::Report;
 use super::unit::Unit;
 use crate::message::Millis;
@@ -101,6 +101,9 @@ fn marks(report: &Report<'_>) -> Vec<(&'static str, String)> {
         all if met == all => marks.push(("good", "thresholds met".to_owned())),
         all => marks.push(("bad", format!("{} of {all} thresholds not met", all - met))),
     }
+    if report.run.offered.fell_behind() {
+        marks.push(("doubtful", format!("the load tool fell behind: use {KEEP_UP}")));
+    }
     if report.run.was_interrupted {
         marks.push(("doubtful", "interrupted".to_owned()));
     }
@@ -112,6 +115,8 @@ fn figures(run: &Measured) -> Markup {
     let server = run.server.as_ref();
     let figures = [
         ("clients", Some(Unit::Count.show(run.clients as f64))),
+        ("sends planned", (run.offered.planned > 0).then(|| Unit::Count.show(run.offered.planned as f64))),
+        ("sends offered", (run.offered.planned > 0).then(|| Unit::Count.show(run.offered.attempted as f64))),
         ("reach", (run.expected > 0).then(|| Unit::Share.show(run.reach()))),
         ("messages received", Some(Unit::Count.show(run.received as f64))),
         ("errors", Some(Unit::Count.show(run.error_count() as f64))),

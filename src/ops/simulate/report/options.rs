@@ -196,7 +196,12 @@ mod tests {
         let mut run = fake::measured();
         let seen = "seq 7 is lost".to_owned();
         let violations = vec![Violation { promise: "P1".to_owned(), seen, messages: Vec::new() }];
-        run.verdict = Some(Verdict { counts: Counts { lost: 1, ..Counts::default() }, broken: 1, violations });
+        run.verdict = Some(Verdict {
+            counts: Counts { lost: 1, ..Counts::default() },
+            broken: 1,
+            violations,
+            ..Verdict::default()
+        });
         let (exit, text) = conclude(&reporter, &run, output::Format::Table);
         assert_eq!(exit, Exit::Failed);
         assert!(text.contains("seq 7 is lost"), "{text}");

@@ -74,7 +74,7 @@ pub enum Subject {
     Reach,
     /// Of all stages.
     Errors,
-    /// Messages received by others than their sender, a second, while messages were sent.
+    /// Messages received by members, the sender among them, a second, while messages were sent.
     ReceivedRate,
     ServerCpuPerDelivery,
     /// Resident memory.

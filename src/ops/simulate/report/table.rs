@@ -3,7 +3,7 @@
 use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::super::measured::{Latencies, Measured, Stage, Verdict, Violation};
+use super::super::measured::{KEEP_UP, Latencies, Measured, Offered, Stage, Verdict, Violation};
 use super::compare::{Change, Comparison};
 use super::unit::{Unit, ratio};
 use super::{Judged, Report};
@@ -123,6 +123,7 @@ fn errors(run: &Measured) -> String {
 
 fn summary(run: &Measured, painter: Painter) -> String {
     let mut lines = Vec::new();
+    lines.extend(sends(run, painter).into_iter().map(|line| ("sends", line)));
     if run.expected > 0 {
         let Measured { received, expected, .. } = run;
         let share = Unit::Share.show(run.reach());
@@ -145,6 +146,23 @@ fn summary(run: &Measured, painter: Painter) -> String {
         last = if name.is_empty() { last } else { name };
     }
     text
+}
+
+/// What was to be sent and what was, and whether the tool itself is to blame for the difference.
+fn sends(run: &Measured, painter: Painter) -> Vec<String> {
+    let Offered { planned, attempted, unwritten, late_us } = run.offered;
+    if planned == 0 {
+        return Vec::new();
+    }
+    let count = |value: u64| Unit::Count.show(value as f64);
+    let late = Unit::Microseconds.show(late_us as f64);
+    let mut lines = vec![format!("{} planned, {} offered, {late} late at most", count(planned), count(attempted))];
+    if run.offered.fell_behind() {
+        let unwritten = if unwritten > 0 { format!(", and never wrote {}", count(unwritten)) } else { String::new() };
+        lines.push(painter.paint(&format!("the load tool fell behind{unwritten}"), DOUBTFUL));
+        lines.push(format!("use {KEEP_UP}"));
+    }
+    lines
 }
 
 /// What the server used, where that can be seen: CPU, then memory.
@@ -176,8 +194,8 @@ fn own(run: &Measured) -> String {
 
 fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
     let count = |value: u64| Unit::Count.show(value as f64);
-    let Verdict { counts, broken, violations } = verdict;
-    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = *counts;
+    let Verdict { counts, broken, violations, unjudged } = verdict;
+    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold } = *counts;
     let state = match *broken {
         0 => painter.paint("kept", GOOD),
         1 => painter.paint("BROKEN, 1 violation", BAD),
@@ -194,6 +212,10 @@ fn promises(verdict: &Verdict, painter: Painter) -> Vec<String> {
             count(recovered)
         ),
     ];
+    if retold > 0 {
+        lines.push(format!("{} said to be persisted again", count(retold)));
+    }
+    lines.extend(unjudged.text().map(|what| painter.paint(&format!("not judged: {what}"), DOUBTFUL)));
     for Violation { promise, seen, .. } in violations.iter().take(VIOLATIONS_SHOWN) {
         lines.push(format!("{} {}", painter.paint(&printable(promise), BAD), printable(seen)));
     }

@@ -117,9 +117,9 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
     let Some(verdict) = verdict else {
         return html! { p { "They were not checked in this run." } };
     };
-    let Verdict { counts, broken, violations } = verdict;
+    let Verdict { counts, broken, violations, unjudged } = verdict;
     let shown = violations.len().min(VIOLATIONS_SHOWN) as u64;
-    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered } = *counts;
+    let Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold } = *counts;
     let counts = [
         ("attempts", attempts),
         ("acknowledged", acknowledged),
@@ -128,6 +128,7 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
         ("duplicated", duplicated),
         ("unexpected", unexpected),
         ("recovered", recovered),
+        ("retold", retold),
     ];
     html! {
         .wide {
@@ -136,6 +137,7 @@ pub fn promises(verdict: Option<&Verdict>) -> Markup {
                 tbody { tr { @for (_, number) in &counts { td.number { (count(*number)) } } } }
             }
         }
+        @if let Some(what) = unjudged.text() { p.doubtful { "Not judged: " (what) "." } }
         @if *broken == 0 { p.good { "All promises were kept." } }
         @else {
             p.bad { (count(*broken)) " violations:" }

@@ -1,6 +1,7 @@
 use super::super::super::measured::{Second, Stage, Violation};
 use super::super::fake;
 use super::*;
+use crate::oracle::Unjudged;
 
 fn written(run: &Measured, earlier: Option<&Measured>) -> String {
     let thresholds = ["send_to_receive.p99<50ms", "reach>=1"].map(|expression| expression.parse().unwrap());
@@ -69,4 +70,20 @@ fn an_empty_run_is_a_page_as_well() {
     let page = written(&run, Some(&fake::measured()));
     assert!(page.contains("promises not checked"));
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
+}
+
+#[test]
+fn what_was_not_judged_is_said() {
+    let mut run = fake::measured();
+    assert!(!written(&run, None).contains("Not judged"));
+    run.verdict.as_mut().unwrap().unjudged = Unjudged { stream_ends: 1, statuses: 0 };
+    assert!(written(&run, None).contains("Not judged: 1 stream end."));
+}
+
+#[test]
+fn a_tool_that_fell_behind_is_marked() {
+    let mut run = fake::measured();
+    assert!(!written(&run, None).contains("fell behind"));
+    run.offered.unwritten = 3;
+    assert!(written(&run, None).contains("the load tool fell behind: use more --processes"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::super::super::measured::{Latencies, Measured, Own, Second, Server, Stage, Usage, Verdict};
+use super::super::super::measured::{Latencies, Measured, Offered, Own, Second, Server, Stage, Usage, Verdict};
 use super::{curve, histogram};
 use crate::message::Millis;
 
@@ -23,6 +23,9 @@ pub(super) struct Run {
     clients: u64,
     received: u64,
     expected: u64,
+    /// Reports of before it was counted have none.
+    #[serde(default)]
+    offered: Offered,
     server: Option<ServerUsage>,
     own: OwnUsage,
     verdict: Option<Verdict>,
@@ -144,6 +147,7 @@ impl From<&Measured> for Run {
             clients: run.clients,
             received: run.received,
             expected: run.expected,
+            offered: run.offered,
             server: run.server.as_ref().map(|server| ServerUsage {
                 used: server.used.into(),
                 resident_at_rest_bytes: server.at_rest,
@@ -176,6 +180,7 @@ impl From<Run> for Measured {
             stages: run.stages.into_iter().map(|(name, latencies)| (name, stage(latencies))).collect(),
             received: run.received,
             expected: run.expected,
+            offered: run.offered,
             seconds: run.seconds.into_iter().map(Second::from).collect(),
             server: run.server.map(|server| Server {
                 used: server.used.into(),

@@ -4,11 +4,11 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::super::super::measured::{Latencies, Own, Second, Server, Stage, Usage, Verdict, Violation};
+use super::super::super::measured::{Latencies, Offered, Own, Second, Server, Stage, Usage, Verdict, Violation};
 use super::super::fake;
 use super::*;
 use crate::message::ChannelId;
-use crate::oracle::{Counts, MessageIds};
+use crate::oracle::{Counts, MessageIds, Unjudged};
 
 fn written(run: &Measured) -> String {
     write(&Report::of(run, &[], None)).unwrap()
@@ -19,7 +19,7 @@ fn assert_same(a: &Measured, b: &Measured) {
     assert_eq!((a.was_interrupted, a.clients), (b.was_interrupted, b.clients));
     assert_eq!((a.watched, a.whole), (b.watched, b.whole));
     assert_eq!((a.received, a.expected, &a.server, a.own), (b.received, b.expected, &b.server, b.own));
-    assert_eq!((&a.seconds, &a.verdict), (&b.seconds, &b.verdict));
+    assert_eq!((&a.seconds, &a.verdict, a.offered), (&b.seconds, &b.verdict, b.offered));
     assert_eq!(a.stages.keys().collect::<Vec<_>>(), b.stages.keys().collect::<Vec<_>>());
     for (stage, latencies) in &a.stages {
         assert_eq!(latencies.micros, b.stages[stage].micros, "{}", stage.name());
@@ -39,6 +39,7 @@ fn a_report_has_its_figures_by_name() {
     assert_eq!(document["version"], 1);
     assert_eq!(document["began_at"], "2026-11-22T20:00:00.120Z");
     assert_eq!(document["reach"], 0.9999);
+    assert_eq!(document["verdict"]["unjudged"], serde_json::json!({"stream_ends": 0, "statuses": 0}));
     assert_eq!(document["server_cpu_per_delivery_us"], 492_000.0 / 119_988.0);
     assert_eq!(document["server_share_of_core"], 0.492 / 41.0);
     assert_eq!(document["own_cpu_per_received_us"], 318_000.0 / 119_988.0);
@@ -71,7 +72,7 @@ fn a_violation_has_what_names_its_messages() {
 #[test]
 fn a_report_of_before_has_one_time_for_all() {
     let mut document: serde_json::Value = serde_json::from_str(&written(&fake::measured())).unwrap();
-    for key in ["watched_us", "whole_us"] {
+    for key in ["watched_us", "whole_us", "offered"] {
         document.as_object_mut().unwrap().remove(key).unwrap();
     }
     for key in ["resident_at_rest_bytes", "resident_connected_bytes"] {
@@ -80,6 +81,7 @@ fn a_report_of_before_has_one_time_for_all() {
     let run = read(document.to_string().as_bytes()).unwrap();
     assert_eq!((run.watched, run.whole), (run.lasted, run.lasted));
     assert_eq!(run.own_bytes_per_client(), None);
+    assert_eq!(run.offered, Offered::default());
 }
 
 #[test]
@@ -166,12 +168,14 @@ prop_compose! {
 
 prop_compose! {
     fn verdict()(
-        (attempts, acknowledged, ok, lost, duplicated, unexpected, recovered)
-            in any::<(u64, u64, u64, u64, u64, u64, u64)>(),
+        (attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold)
+            in any::<(u64, u64, u64, u64, u64, u64, u64, u64)>(),
+        (stream_ends, statuses) in any::<(u64, u64)>(),
         violations in vec(violation(), 0..3),
     ) -> Verdict {
-        let counts = Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered };
-        Verdict { counts, broken: violations.len() as u64, violations }
+        let counts = Counts { attempts, acknowledged, ok, lost, duplicated, unexpected, recovered, retold };
+        let unjudged = Unjudged { stream_ends, statuses };
+        Verdict { counts, broken: violations.len() as u64, violations, unjudged }
     }
 }
 
@@ -187,6 +191,7 @@ prop_compose! {
         server in proptest::option::of((usage(), any::<u64>(), any::<u64>())),
         own in (usage(), any::<u64>(), any::<u64>()),
         verdict in proptest::option::of(verdict()),
+        (planned, attempted, unwritten, late_us) in any::<(u64, u64, u64, u64)>(),
     ) -> Measured {
         let (lasted, watched) = (Duration::from_micros(lasted), Duration::from_micros(watched));
         let whole = Duration::from_micros(whole);
@@ -194,7 +199,7 @@ prop_compose! {
         let server = server.map(|(used, at_rest, connected)| Server { used, at_rest, connected });
         Measured {
             scenario, settings, began_at, lasted, watched, whole, was_interrupted, clients, stages, received, expected,
-            seconds, server, own, verdict,
+            offered: Offered { planned, attempted, unwritten, late_us }, seconds, server, own, verdict,
         }
     }
 }

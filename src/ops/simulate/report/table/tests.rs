@@ -1,5 +1,6 @@
 use super::super::{Report, fake};
 use super::*;
+use crate::oracle::Unjudged;
 
 fn shown(run: &Measured, expressions: &[&str], earlier: Option<&Measured>) -> String {
     let thresholds: Vec<_> = expressions.iter().map(|expression| expression.parse().unwrap()).collect();
@@ -82,10 +83,41 @@ fn an_empty_run_says_so_little() {
     (run.received, run.expected) = (0, 0);
     run.server = None;
     run.verdict = None;
+    run.offered = Offered::default();
     run.was_interrupted = true;
     let text = shown(&run, &[], None);
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "chat for 40s, clients 1000, encoding json, rate 1000");
     assert_eq!(lines[1], "interrupted: the rest of the run is missing");
     assert_eq!(lines[3..], ["load tool  318ms CPU, 11MiB resident, 2.05KiB a client", "promises   not checked"]);
+}
+
+#[test]
+fn what_was_not_judged_is_said() {
+    let mut run = fake::measured();
+    let verdict = run.verdict.as_mut().unwrap();
+    verdict.counts.retold = 2;
+    verdict.unjudged = Unjudged { stream_ends: 12, statuses: 1 };
+    let text = shown(&run, &[], None);
+    assert_fits(&text);
+    let expected = "0 lost, 0 duplicated, 0 unexpected, 3 recovered\n           2 said to be persisted again\n           \
+                    not judged: 12 stream ends, 1 status that had not come\n";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_tool_that_fell_behind_says_what_to_do() {
+    let mut run = fake::measured();
+    run.offered = Offered { planned: 40_000, attempted: 38_500, unwritten: 1_500, late_us: 2_300_000 };
+    let text = shown(&run, &[], None);
+    assert_fits(&text);
+    let expected = "sends      40,000 planned, 38,500 offered, 2.30s late at most\n           \
+                    the load tool fell behind, and never wrote 1,500\n           \
+                    use more --processes or --threads, or a lower --rate\n";
+    assert!(text.contains(expected), "{text}");
+    // All was written, and much of it late: what was measured is the tool.
+    run.offered = Offered { planned: 9, attempted: 9, unwritten: 0, late_us: 1_000_001 };
+    assert!(shown(&run, &[], None).contains("the load tool fell behind\n"));
+    run.offered.late_us = 1_000_000;
+    assert!(!shown(&run, &[], None).contains("fell behind"));
 }
