@@ -2,8 +2,10 @@
 //!
 //! 1. [`socket`]: a client's frame arrives and is decoded.
 //! 2. [`gateway`]: the session checks it; a refusal is an answer with a code.
-//! 3. [`queue`]: it becomes a durable task on its channel's shard; the confirm is `accepted`.
-//! 4. [`worker`]: the shard's owner gives it the next seq and publishes it at once; live delivery waits for no store.
+//! 3. [`queue`]: it becomes a durable task on its channel's shard; the confirm is `accepted`. Where the shard's owner is
+//!    in the same process it gets the task as it is, and confirms it when it is stored.
+//! 4. [`worker`]: the shard's owner gives it the next seq and publishes it at once; live delivery of a durable task waits
+//!    for no store.
 //! 5. [`store`]: the owner stores batches, each a continuation of the log: then it is `persisted`, and goes to
 //!    [`search`].
 //! 6. [`events`] carry it to the [`gateway`], which fans it out: encoded once, handed to each session of the room.

@@ -58,7 +58,8 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
     let queue = SqliteQueue::open(database.clone(), queue, Arc::new(holder)).await.with_context(in_file)?;
     let search = Fts5Search::new(database.clone(), config.search.timeout, config.search.total_cap as u64);
     let mut background = tokio::task::JoinSet::new();
-    if part == Part::Whole {
+    // Whoever writes the log: a process that had its owners in it may have died before.
+    if part != Part::Gateway {
         background.spawn(search.clone().recover());
     }
     let index = Arc::new(search);

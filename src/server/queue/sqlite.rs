@@ -91,7 +91,14 @@ impl Inner {
 
     async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
         let families = vec![(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
-        lane_stats(&self.database, &self.options.data_dir, families).await
+        let mut lanes = lane_stats(&self.database, &self.options.data_dir, families).await?;
+        for lane in &mut lanes {
+            // Those of other processes are known to these alone.
+            if let Ok(family) = lane.queue.parse() {
+                lane.depth += self.tails.of(Lane { family, shard: lane.shard }).unkept() as u64;
+            }
+        }
+        Ok(lanes)
     }
 
     /// Counts in the writer's turn: what this process enqueues and acknowledges is then either counted, or added to

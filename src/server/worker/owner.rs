@@ -35,8 +35,16 @@ pub(super) async fn run(
         clock: 0,
     };
     let outcome = owner.work(stop).await;
-    // What is being stored may be, and nobody else would say so.
-    while owner.flushes.next().await.is_some() {}
+    // What is being stored may be, and nobody else would say so, or have it indexed: of some tasks there is no row.
+    while let Some(flushed) = owner.flushes.next().await {
+        if let flush::Outcome::Stored { batch, .. } = flushed {
+            owner.settling.add(flush::to_index(&batch), Vec::new());
+        }
+    }
+    let (ranges, _redelivered) = owner.settling.take();
+    if !ranges.is_empty() {
+        flush::index(stages, ranges).await;
+    }
     outcome
 }
 
@@ -183,7 +191,7 @@ impl Owner<'_> {
             channel.advance(&mut self.window, self.options, &mut effects);
         }
         flush::confirm(effects.confirmed);
-        // Live delivery first: it waits for no disk.
+        // Live delivery of what the queue has kept: it waits for no disk.
         flush::publish(self.stages, effects.events).await;
         if !effects.settled.is_empty() || !effects.to_index.is_empty() {
             self.settling.add(effects.to_index, effects.settled);

@@ -55,7 +55,9 @@ async fn the_one_who_works_on_it_confirms_it() {
     let mut answer = enqueue(&queue, "now");
     let deliveries = expect(&mut *consumer, ["now".to_owned()]).await;
     assert!(deliveries[0].unconfirmed.is_some() && !deliveries[0].redelivered);
-    assert_eq!(stats_of(&queue, LANE).await.depth, 0, "it has no row");
+    let looker = SqliteQueue::look(database.open_again(), database.directory().to_owned()).await.unwrap();
+    let depths = (stats_of(&queue, LANE).await.depth, stats_of(&looker, LANE).await.depth);
+    assert_eq!(depths, (1, 0), "it has no row");
     assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "nobody has kept it");
     done(&mut *consumer, deliveries);
     assert_eq!(answer.try_recv(), Ok(Ok(())));
@@ -82,6 +84,8 @@ async fn what_was_written_before_comes_first() {
     let mut consumer = queue.consume(LANE, MANY).await.unwrap();
     let meanwhile = enqueue_many(&queue, 100..200);
     let deliveries = expect(&mut *consumer, numbered(0..200)).await;
+    let has_row: Vec<bool> = deliveries.iter().map(|delivery| delivery.unconfirmed.is_none()).collect();
+    assert_eq!(has_row, [[true; 100], [false; 100]].concat());
     done(&mut *consumer, deliveries);
     for answer in before.into_iter().chain(meanwhile) {
         confirmed(answer).await;

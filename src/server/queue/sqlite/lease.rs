@@ -21,7 +21,7 @@ type Held = Arc<Mutex<HashMap<Lane, CancellationToken>>>;
 /// The lanes that this process may consume, by rows of the `leases` table.
 ///
 /// A lease can be taken over when its holder's process is dead, or has not renewed it in time. It is *lost* only once
-/// another has it: while nobody can write (a full disk), nobody can take it either, and live delivery goes on.
+/// another has it: while nobody can write (a full disk), nobody can take it either.
 pub(super) struct Leases {
     database: Database,
     data_dir: PathBuf,

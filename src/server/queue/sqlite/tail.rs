@@ -57,9 +57,9 @@ impl Tails {
 
 /// The newest tasks of a lane that this process enqueued, from the moment somebody here consumes it.
 ///
-/// A task has two ways to a consumer: by a row of the table, from the commit on, or handed over at once without one. A
-/// lane takes one of them at a time. Another order might come of it: a task that is handed over may overtake one that is
-/// being written; and one that is written may outlive one that was handed over before it, whose sender will ask again.
+/// A task has two ways to a consumer: by a row of the table, from the commit on, or handed over without one. What is
+/// handed over waits for the rows before it. And none gets a row behind one that was handed over: it would outlive that in
+/// a crash, and the sender of the other will ask again.
 #[derive(Default)]
 pub(super) struct Tail {
     state: Mutex<State>,
@@ -70,18 +70,19 @@ pub(super) struct Tail {
 
 #[derive(Default)]
 struct State {
-    /// All with a row, or all without one.
+    /// With a row.
     newest: VecDeque<Delivery>,
+    /// Without one. Their turn is behind those that have one, here, in the table or on the way to it.
+    handed_over: VecDeque<Delivery>,
+    /// Of these.
+    bytes: usize,
     /// The table has tasks that are not here: it must be read before any that is pushed from now on.
     table_first: bool,
     consumed: bool,
     /// Rows that are being written.
     on_the_way: usize,
-    /// Some task took the way by the table, and may not be consumed yet.
-    by_table: bool,
-    /// Tasks that were ever handed over, and the bytes of those that wait.
-    handed_over: u64,
-    bytes: usize,
+    /// The next tag without a row, counted from the first of them.
+    next: Tag,
 }
 
 /// Counts a task until it is neither waiting nor worked on.
@@ -119,9 +120,9 @@ pub(super) enum Next {
 }
 
 impl Tail {
-    /// Hands a task over to the consumer, if that way is open; `counted` as long as it is nowhere else.
+    /// Hands a task over, if a consumer is there and could confirm it; `counted` as long as it is nowhere else.
     ///
-    /// Errors: [`QueueError::Overloaded`]; [`QueueError::Unavailable`] where the other way is not open yet.
+    /// Errors: [`QueueError::Overloaded`]; [`QueueError::Unavailable`] where it must not have a row yet.
     pub(super) fn admit(
         &self,
         payload: &Bytes,
@@ -130,23 +131,23 @@ impl Tail {
         disk_fails: bool,
     ) -> Result<Way, QueueError> {
         let mut state = self.state.lock();
-        if !state.consumed || state.by_table || disk_fails {
+        if !state.consumed || disk_fails {
             if self.unkept.load(Ordering::Acquire) > 0 {
                 let why = if disk_fails { "the disk takes nothing now" } else { "its worker is being replaced" };
                 return Err(QueueError::Unavailable(why.into()));
             }
-            state.goes_by_table();
+            state.on_the_way += 1;
             return Ok(Way::ByTable(confirm));
         }
         if state.bytes > 0 && state.bytes + payload.len() > MAX_WITHOUT_ROW {
             return Err(QueueError::Overloaded);
         }
-        let tag = WITHOUT_ROW + state.handed_over;
-        state.handed_over += 1;
+        let tag = WITHOUT_ROW + state.next;
+        state.next += 1;
         state.bytes += payload.len();
         let unkept = Unkept::new(vec![Arc::clone(&self.unkept), Arc::clone(counted)]);
         let unconfirmed = Some(Unconfirmed::new(confirm, Some(Box::new(unkept))));
-        state.newest.push_back(Delivery { tag, payload: payload.clone(), redelivered: false, unconfirmed });
+        state.handed_over.push_back(Delivery { tag, payload: payload.clone(), redelivered: false, unconfirmed });
         drop(state);
         self.changed.notify_one();
         Ok(Way::HandedOver)
@@ -154,14 +155,14 @@ impl Tail {
 
     /// A row of this lane is about to be written.
     pub(super) fn departs(&self) {
-        self.state.lock().goes_by_table();
+        self.state.lock().on_the_way += 1;
     }
 
     /// It is written, and was pushed; or it will never be.
     pub(super) fn arrived(&self) {
         let mut state = self.state.lock();
         state.on_the_way = state.on_the_way.saturating_sub(1);
-        // A consumer that waits opens the other way again.
+        // What was handed over behind it has its turn.
         let is_last = state.on_the_way == 0 && state.consumed;
         drop(state);
         if is_last {
@@ -187,7 +188,7 @@ impl Tail {
     pub(super) fn start_over(&self) {
         self.stop();
         let mut state = self.state.lock();
-        (state.consumed, state.table_first, state.by_table) = (true, true, true);
+        (state.consumed, state.table_first) = (true, true);
         drop(state);
         self.changed.notify_one();
     }
@@ -196,11 +197,9 @@ impl Tail {
     pub(super) fn end_hand_over(&self) -> Vec<Delivery> {
         let mut state = self.state.lock();
         state.consumed = false;
+        state.newest.clear();
         state.bytes = 0;
-        let mut left = std::mem::take(&mut state.newest);
-        drop(state);
-        left.retain(|task| !has_row(task.tag));
-        left.into()
+        std::mem::take(&mut state.handed_over).into()
     }
 
     /// The consumer ends. What was handed over is refused.
@@ -231,19 +230,25 @@ impl Tail {
         }
         let count = state.newest.len().min(max);
         if count > 0 {
-            let tasks: Vec<Delivery> = state.newest.drain(..count).collect();
-            let bytes = |task: &Delivery| if has_row(task.tag) { 0 } else { task.payload.len() };
-            state.bytes -= tasks.iter().map(bytes).sum::<usize>();
-            return Next::Tasks(tasks);
+            return Next::Tasks(state.newest.drain(..count).collect());
         }
-        // Whatever took the way by the table is consumed.
-        state.by_table = state.on_the_way > 0;
-        Next::Wait
+        let count = state.handed_over.len().min(max);
+        if count == 0 || state.on_the_way > 0 {
+            return Next::Wait;
+        }
+        let tasks: Vec<Delivery> = state.handed_over.drain(..count).collect();
+        state.bytes -= tasks.iter().map(|task| task.payload.len()).sum::<usize>();
+        Next::Tasks(tasks)
     }
 
     /// The table holds more than was read, or could not be read.
     pub(super) fn table_unread(&self) {
         self.look_again();
+    }
+
+    /// Tasks without a row, waiting or worked on.
+    pub(super) fn unkept(&self) -> usize {
+        self.unkept.load(Ordering::Relaxed)
     }
 
     pub(super) async fn changed(&self) {
@@ -252,14 +257,9 @@ impl Tail {
 }
 
 impl State {
-    fn goes_by_table(&mut self) {
-        self.by_table = true;
-        self.on_the_way += 1;
-    }
-
     /// What is here of the table may come after what another process enqueued.
     fn read_table_first(&mut self) {
-        self.newest.retain(|task| !has_row(task.tag));
+        self.newest.clear();
         self.table_first = true;
     }
 }

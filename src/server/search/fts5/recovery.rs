@@ -24,7 +24,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PAGE: i64 = 500;
 
 impl Fts5Search {
-    /// Indexes what an earlier process left behind, then keeps the note. Runs until dropped.
+    /// Indexes what an earlier process left behind, and keeps the note. What is missing for long is looked for again.
+    /// Runs until dropped.
     pub async fn recover(self) {
         loop {
             match self.index_the_missed().await {
@@ -38,9 +39,17 @@ impl Fts5Search {
             }
             tokio::time::sleep(AGAIN).await;
         }
+        let mut stuck_at = None;
         loop {
-            if let Err(error) = self.note_progress().await {
-                tracing::debug!(%error, "how far the index is complete can't be noted");
+            match self.note_progress().await {
+                // An indexer that is only slow would have come by: its task is lost.
+                Ok(first_missed) if first_missed.is_some() && first_missed == stuck_at => {
+                    if let Err(error) = self.index_the_missed().await {
+                        tracing::warn!(%error, "what is not indexed can't be looked for yet");
+                    }
+                }
+                Ok(first_missed) => stuck_at = first_missed,
+                Err(error) => tracing::debug!(%error, "how far the index is complete can't be noted"),
             }
             tokio::time::sleep(INTERVAL).await;
         }
@@ -65,15 +74,16 @@ impl Fts5Search {
         }
     }
 
-    /// Notes up to which position everything is indexed.
-    async fn note_progress(&self) -> Result<(), DbError> {
+    /// Notes up to which position everything is indexed. The first that is not.
+    async fn note_progress(&self) -> Result<Option<i64>, DbError> {
         let progress = self.database.read(|connection| {
             let (noted, newest) = (noted(connection)?, newest(connection)?);
             let first_missed = first_missed(connection, noted, newest)?;
             let complete = first_missed.map_or(newest, |missed| missed - 1);
-            Ok((complete > noted).then_some(complete))
+            Ok((first_missed, (complete > noted).then_some(complete)))
         });
-        let Some(complete) = progress.await? else { return Ok(()) };
+        let (first_missed, complete) = progress.await?;
+        let Some(complete) = complete else { return Ok(first_missed) };
         let noted = self.database.write_as(Admission::Relaxed, move |connection| {
             connection
                 .prepare_cached(
@@ -83,7 +93,8 @@ impl Fts5Search {
                 .execute([NOTE, complete.to_string().as_str()])
                 .map(drop)
         });
-        noted.await
+        noted.await?;
+        Ok(first_missed)
     }
 }
 
@@ -133,4 +144,53 @@ fn index(connection: &Connection, positions: &[i64]) -> rusqlite::Result<()> {
         )?
         .execute([positions])
         .map(drop)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::Username;
+    use crate::server::queue::IndexRange;
+    use crate::server::search::SearchIndex as _;
+    use crate::server::sqlite::testing::TempDatabase;
+    use crate::server::store::testing::{Owned, message};
+    use crate::server::store::{SqliteStore, Store as _};
+
+    async fn indexed(search: &Fts5Search) -> Vec<i64> {
+        let read = search.database.read(|connection| {
+            let mut ids = connection.prepare("SELECT id FROM messages_fts_docsize ORDER BY id")?;
+            ids.query_map([], |row| row.get(0))?.collect()
+        });
+        read.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_missed_is_found_and_the_note_never_runs_ahead_of_it() {
+        let database = TempDatabase::new();
+        let store = SqliteStore::new(database.database(), Duration::from_secs(60));
+        let search = Fts5Search::new(database.database(), Duration::from_secs(5), 100);
+        assert_eq!(search.index_the_missed().await.unwrap(), 0);
+        assert_eq!(search.note_progress().await.unwrap(), None);
+
+        // The entry that makes the channel has the first position, and is never indexed.
+        let ada = Username::new("ada").unwrap();
+        let mut channel = Owned::new();
+        store.append(Arc::new(channel.creation(&[&ada]))).await.unwrap();
+        let entries = (2..=10).map(|seq| message(channel.id, seq, &ada)).collect();
+        store.append(Arc::new(channel.batch(entries))).await.unwrap();
+        let range = |first, last| IndexRange { channel: channel.id, first, last };
+        search.index_stored(vec![range(2, 4), range(8, 9)]).await.unwrap();
+
+        assert_eq!(search.note_progress().await.unwrap(), Some(5));
+        assert_eq!(database.database().read(|connection| noted(connection)).await.unwrap(), 4);
+        assert_eq!(search.index_the_missed().await.unwrap(), 4);
+        assert_eq!(indexed(&search).await, [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(search.note_progress().await.unwrap(), None);
+        assert_eq!(database.database().read(|connection| noted(connection)).await.unwrap(), 10);
+        assert_eq!(search.index_the_missed().await.unwrap(), 0);
+    }
 }
