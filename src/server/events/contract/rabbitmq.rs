@@ -12,8 +12,8 @@ use crate::server::rabbitmq::topology::Topology;
 
 /// What the broker sends ahead to a gateway that acknowledges nothing.
 const AHEAD: u64 = 1024;
-/// What waits behind that.
-const BACKLOG: u32 = 10;
+/// What waits behind that. More than is published at once elsewhere here: a busy broker lets that wait for a moment, too.
+const BACKLOG: u32 = 100;
 
 pub(super) struct Rabbitmq {
     vhost: Vhost,
