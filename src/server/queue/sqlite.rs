@@ -53,6 +53,8 @@ struct Inner {
     /// Tasks without a row.
     handed_over: Arc<AtomicUsize>,
     recounting: AtomicBool,
+    /// A write is under way that tells whether the disk takes any.
+    trying: AtomicBool,
     runtime: tokio::runtime::Handle,
 }
 
@@ -69,6 +71,7 @@ impl Inner {
             depth: Arc::default(),
             handed_over: Arc::default(),
             recounting: AtomicBool::new(false),
+            trying: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -87,6 +90,22 @@ impl Inner {
                 inner.recounting.store(false, Ordering::Release);
             }
         });
+    }
+
+    /// What is refused while the disk takes nothing makes no write that would show that it does again.
+    fn try_the_disk(self: &Arc<Self>) {
+        if self.trying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::downgrade(self);
+        let tried = move |_reported_by_the_writer| {
+            if let Some(inner) = inner.upgrade() {
+                inner.trying.store(false, Ordering::Release);
+            }
+        };
+        if self.database.submit(Admission::Internal, touch, tried).is_err() {
+            self.trying.store(false, Ordering::Release);
+        }
     }
 
     async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
@@ -194,9 +213,16 @@ impl TaskQueue for SqliteQueue {
         };
         let (tails, tail) = (Arc::clone(&inner.tails), inner.tails.of(lane));
         let confirm = if inner.options.hand_over && lane.family == Family::DbTasks {
-            match tail.admit(&payload, confirm, &inner.handed_over, inner.database.is_failing())? {
-                Way::HandedOver => return Ok(()),
-                Way::ByTable(confirm) => confirm,
+            let disk_fails = inner.database.is_failing();
+            match tail.admit(&payload, confirm, &inner.handed_over, disk_fails) {
+                Ok(Way::HandedOver) => return Ok(()),
+                Ok(Way::ByTable(confirm)) => confirm,
+                Err(refused) => {
+                    if disk_fails {
+                        inner.try_the_disk();
+                    }
+                    return Err(refused);
+                }
             }
         } else {
             tail.departs();
@@ -251,18 +277,7 @@ impl TaskQueue for SqliteQueue {
     }
 
     async fn probe(&self) -> Result<(), QueueError> {
-        let touched = self.inner.database.write_as(Admission::Bounded, |connection| {
-            // Another value each time: SQLite doesn't write a row that stays the same, and only a page that must be
-            // written meets a full or read-only disk.
-            connection
-                .prepare_cached(
-                    "INSERT INTO settings (name, value) VALUES ('queue.probe', '0')
-                     ON CONFLICT (name) DO UPDATE SET value = CASE value WHEN '0' THEN '1' ELSE '0' END",
-                )?
-                .execute([])
-                .map(drop)
-        });
-        touched.await.map_err(queue_error)
+        self.inner.database.write_as(Admission::Bounded, touch).await.map_err(queue_error)
     }
 }
 
@@ -273,6 +288,18 @@ impl Drop for OnTheWay {
     fn drop(&mut self) {
         self.0.arrived();
     }
+}
+
+/// Another value each time: SQLite doesn't write a row that stays the same, and only a page that must be written meets a
+/// full or read-only disk.
+fn touch(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO settings (name, value) VALUES ('queue.probe', '0')
+             ON CONFLICT (name) DO UPDATE SET value = CASE value WHEN '0' THEN '1' ELSE '0' END",
+        )?
+        .execute([])
+        .map(drop)
 }
 
 fn queue_error(error: DbError) -> QueueError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::mount::Mount;
 use super::{END_LIMIT, bounded, builder, differences, settle_and_judge, snapshot};
-use crate::client::{Client, Encoding};
+use crate::client::{Client, Encoding, is_status};
 use crate::http::Http;
 use crate::rng::Rng;
 use crate::server::{Builder, StartFailure};
@@ -13,6 +13,24 @@ use crate::swarm::Swarm;
 
 /// Somebody without rights: root ignores permission bits.
 const NOBODY: u32 = 65_534;
+
+/// An owner that could not store tries again every two seconds or so.
+const PLACE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is refused first shows the server that there is a place again: as it says, it is sent again.
+async fn persist(probe: &Client, channel: &str) {
+    let sent = async {
+        loop {
+            let (client_id, reply) = probe.send(channel, "there is a place again").await;
+            if reply["status"] == "accepted" {
+                break probe.wait_for(|frame| is_status(frame, "persisted") && frame["client_id"] == client_id).await;
+            }
+            assert_eq!((&reply["code"], &reply["retry"]), (&"unavailable".into(), &true.into()), "{reply}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PLACE_LIMIT, sent).await.is_ok(), "nothing is stored within {PLACE_LIMIT:?}");
+}
 
 fn assert_refused(on: &Builder, folder: &std::path::Path) {
     let before = snapshot(folder);
@@ -121,7 +139,7 @@ async fn a_data_directory_that_becomes_read_only_under_load() {
             let (status, _, err) = server.aula(&["user", "disable", "peer"]);
             assert!(status.code() == Some(1) && err.contains("error:"), "{status} {err}");
             tokio::task::block_in_place(|| disk.freeze(&files, false));
-            probe.send_persisted(&channel, "there is a place again").await;
+            persist(&probe, &channel).await;
             assert_eq!(http.get("/readyz", None).await.0, 200);
             http.new_user(&late).await;
         }
