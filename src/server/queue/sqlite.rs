@@ -8,7 +8,7 @@ mod tail;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,8 +50,6 @@ struct Inner {
     leases: Leases,
     /// Rows not acknowledged, as far as this process knows; set right by each recount.
     depth: Arc<AtomicI64>,
-    /// Tasks without a row.
-    handed_over: Arc<AtomicUsize>,
     recounting: AtomicBool,
     /// A write is under way that tells whether the disk takes any.
     trying: AtomicBool,
@@ -69,7 +67,6 @@ impl Inner {
             tails: Arc::default(),
             leases,
             depth: Arc::default(),
-            handed_over: Arc::default(),
             recounting: AtomicBool::new(false),
             trying: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
@@ -109,15 +106,15 @@ impl Inner {
     }
 
     async fn count(&self) -> Result<Vec<LaneStats>, QueueError> {
-        let families = vec![(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
-        let mut lanes = lane_stats(&self.database, &self.options.data_dir, families).await?;
-        for lane in &mut lanes {
+        let of_family = |(family, shards)| (0..shards).map(move |shard| Lane { family, shard });
+        let families = [(Family::DbTasks, self.options.shards), (Family::IndexTasks, INDEX_SHARDS)];
+        let lanes: Vec<Lane> = families.into_iter().flat_map(of_family).collect();
+        let mut stats = lane_stats(&self.database, &self.options.data_dir, lanes.clone()).await?;
+        for (lane, stats) in lanes.into_iter().zip(&mut stats) {
             // Those of other processes are known to these alone.
-            if let Ok(family) = lane.queue.parse() {
-                lane.depth += self.tails.of(Lane { family, shard: lane.shard }).unkept() as u64;
-            }
+            stats.depth += self.tails.of(lane).unkept() as u64;
         }
-        Ok(lanes)
+        Ok(stats)
     }
 
     /// Counts in the writer's turn: what this process enqueues and acknowledges is then either counted, or added to
@@ -203,7 +200,7 @@ impl TaskQueue for SqliteQueue {
             if depth >= limit / 2 {
                 inner.recount();
             }
-            if depth + inner.handed_over.load(Ordering::Relaxed) as i64 >= limit {
+            if depth + inner.tails.unkept() as i64 >= limit {
                 return Err(QueueError::Overloaded);
             }
         }
@@ -214,7 +211,7 @@ impl TaskQueue for SqliteQueue {
         let (tails, tail) = (Arc::clone(&inner.tails), inner.tails.of(lane));
         let confirm = if inner.options.hand_over && lane.family == Family::DbTasks {
             let disk_fails = inner.database.is_failing();
-            match tail.admit(&payload, confirm, &inner.handed_over, disk_fails) {
+            match tail.admit(&payload, confirm, disk_fails) {
                 Ok(Way::HandedOver) => return Ok(()),
                 Ok(Way::ByTable(confirm)) => confirm,
                 Err(refused) => {
@@ -310,40 +307,34 @@ fn queue_error(error: DbError) -> QueueError {
     }
 }
 
-async fn lane_stats(
-    database: &Database,
-    data_dir: &Path,
-    families: Vec<(Family, u16)>,
-) -> Result<Vec<LaneStats>, QueueError> {
+/// In the order of the lanes.
+async fn lane_stats(database: &Database, data_dir: &Path, lanes: Vec<Lane>) -> Result<Vec<LaneStats>, QueueError> {
     let data_dir = data_dir.to_owned();
     let now = Millis::now().0;
     let read = database.read(move |connection| {
-        let mut lanes = Vec::new();
-        for (family, shards) in families {
-            for shard in 0..shards {
-                let lane = params![family.as_str(), shard];
-                let (depth, oldest): (i64, Option<i64>) = connection
-                    .prepare_cached("SELECT count(*), min(enqueued_at) FROM tasks WHERE family = ?1 AND shard = ?2")?
-                    .query_row(lane, |row| Ok((row.get(0)?, row.get(1)?)))?;
-                let dead: i64 = connection
-                    .prepare_cached("SELECT count(*) FROM dead_letters WHERE family = ?1 AND shard = ?2")?
-                    .query_row(lane, |row| row.get(0))?;
-                let consumer = connection
-                    .prepare_cached("SELECT holder FROM leases WHERE family = ?1 AND shard = ?2")?
-                    .query_row(lane, |row| row.get::<_, String>(0))
-                    .optional()?
-                    .filter(|holder| holder::is_alive(&data_dir, holder));
-                lanes.push(LaneStats {
-                    queue: family.as_str().to_owned(),
-                    shard,
-                    depth: depth as u64,
-                    oldest_ms: oldest.map(|at| now.saturating_sub(at).max(0) as u64),
-                    dead_letters: dead as u64,
-                    consumer,
-                });
-            }
-        }
-        Ok(lanes)
+        let stats = |Lane { family, shard }| {
+            let lane = params![family.as_str(), shard];
+            let (depth, oldest): (i64, Option<i64>) = connection
+                .prepare_cached("SELECT count(*), min(enqueued_at) FROM tasks WHERE family = ?1 AND shard = ?2")?
+                .query_row(lane, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let dead: i64 = connection
+                .prepare_cached("SELECT count(*) FROM dead_letters WHERE family = ?1 AND shard = ?2")?
+                .query_row(lane, |row| row.get(0))?;
+            let consumer = connection
+                .prepare_cached("SELECT holder FROM leases WHERE family = ?1 AND shard = ?2")?
+                .query_row(lane, |row| row.get::<_, String>(0))
+                .optional()?
+                .filter(|holder| holder::is_alive(&data_dir, holder));
+            Ok(LaneStats {
+                queue: family.as_str().to_owned(),
+                shard,
+                depth: depth as u64,
+                oldest_ms: oldest.map(|at| now.saturating_sub(at).max(0) as u64),
+                dead_letters: dead as u64,
+                consumer,
+            })
+        };
+        lanes.into_iter().map(stats).collect()
     });
     read.await.map_err(queue_error)
 }

@@ -36,6 +36,11 @@ impl Tails {
         Arc::clone(self.by_lane.lock().entry(lane).or_default())
     }
 
+    /// Tasks without a row, of all lanes.
+    pub(super) fn unkept(&self) -> usize {
+        self.by_lane.lock().values().map(|tail| tail.unkept()).sum()
+    }
+
     /// A committed task of a lane. Called in the order of the ids, by the writer alone.
     pub(super) fn push(&self, tail: &Tail, id: u64, payload: Bytes) {
         let expected = self.last_id.swap(id, Ordering::Relaxed) + 1;
@@ -86,22 +91,18 @@ struct State {
 }
 
 /// Counts a task until it is neither waiting nor worked on.
-pub(super) struct Unkept(Vec<Arc<AtomicUsize>>);
+struct Unkept(Arc<AtomicUsize>);
 
 impl Unkept {
-    fn new(counts: Vec<Arc<AtomicUsize>>) -> Self {
-        for count in &counts {
-            count.fetch_add(1, Ordering::AcqRel);
-        }
-        Self(counts)
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
     }
 }
 
 impl Drop for Unkept {
     fn drop(&mut self) {
-        for count in &self.0 {
-            count.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -120,19 +121,13 @@ pub(super) enum Next {
 }
 
 impl Tail {
-    /// Hands a task over, if a consumer is there and could confirm it; `counted` as long as it is nowhere else.
+    /// Hands a task over, if a consumer is there and could confirm it.
     ///
     /// Errors: [`QueueError::Overloaded`]; [`QueueError::Unavailable`] where it must not have a row yet.
-    pub(super) fn admit(
-        &self,
-        payload: &Bytes,
-        confirm: Confirm,
-        counted: &Arc<AtomicUsize>,
-        disk_fails: bool,
-    ) -> Result<Way, QueueError> {
+    pub(super) fn admit(&self, payload: &Bytes, confirm: Confirm, disk_fails: bool) -> Result<Way, QueueError> {
         let mut state = self.state.lock();
         if !state.consumed || disk_fails {
-            if self.unkept.load(Ordering::Acquire) > 0 {
+            if self.unkept() > 0 {
                 let why = if disk_fails { "the disk takes nothing now" } else { "its worker is being replaced" };
                 return Err(QueueError::Unavailable(why.into()));
             }
@@ -145,8 +140,7 @@ impl Tail {
         let tag = WITHOUT_ROW + state.next;
         state.next += 1;
         state.bytes += payload.len();
-        let unkept = Unkept::new(vec![Arc::clone(&self.unkept), Arc::clone(counted)]);
-        let unconfirmed = Some(Unconfirmed::new(confirm, Some(Box::new(unkept))));
+        let unconfirmed = Some(Unconfirmed::new(confirm, Some(Box::new(Unkept::new(&self.unkept)))));
         state.handed_over.push_back(Delivery { tag, payload: payload.clone(), redelivered: false, unconfirmed });
         drop(state);
         self.changed.notify_one();
@@ -248,7 +242,7 @@ impl Tail {
 
     /// Tasks without a row, waiting or worked on.
     pub(super) fn unkept(&self) -> usize {
-        self.unkept.load(Ordering::Relaxed)
+        self.unkept.load(Ordering::Acquire)
     }
 
     pub(super) async fn changed(&self) {

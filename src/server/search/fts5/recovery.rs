@@ -9,8 +9,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::Fts5Search;
-use crate::message::Kind;
-use crate::server::search::SearchError;
+use crate::message::{ChannelId, Kind};
+use crate::server::queue::IndexRange;
+use crate::server::search::{SearchError, SearchIndex as _};
 use crate::server::sqlite::{Admission, DbError};
 use crate::server::store::sqlite_columns as columns;
 
@@ -21,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// The pause after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Entries in one transaction, at most.
-const PAGE: i64 = 500;
+const PAGE: usize = 500;
 
 impl Fts5Search {
     /// Indexes what an earlier process left behind, and keeps the note. What is missing for long is looked for again.
@@ -65,12 +66,14 @@ impl Fts5Search {
         let mut found = 0;
         loop {
             // Looked for beside the writer: there may be few among many.
-            let missed = database.read(move |connection| missed(connection, after, end)).await.map_err(unavailable)?;
-            let Some(last) = missed.last().copied() else { return Ok(found) };
+            let missed = database.read(move |connection| missed(connection, after, end, PAGE)).await;
+            let missed = missed.map_err(unavailable)?;
+            let Some(last) = missed.last() else { return Ok(found) };
+            after = last.position;
             found += missed.len();
-            after = last;
-            let written = database.write_as(Admission::Relaxed, move |connection| index(connection, &missed));
-            written.await.map_err(unavailable)?;
+            let mut ranges = Vec::new();
+            missed.into_iter().for_each(|Missed { entry, .. }| IndexRange::append(&mut ranges, entry));
+            self.index_stored(ranges).await?;
         }
     }
 
@@ -78,7 +81,7 @@ impl Fts5Search {
     async fn note_progress(&self) -> Result<Option<i64>, DbError> {
         let progress = self.database.read(|connection| {
             let (noted, newest) = (noted(connection)?, newest(connection)?);
-            let first_missed = first_missed(connection, noted, newest)?;
+            let first_missed = missed(connection, noted, newest, 1)?.first().map(|missed| missed.position);
             let complete = first_missed.map_or(newest, |missed| missed - 1);
             Ok((first_missed, (complete > noted).then_some(complete)))
         });
@@ -115,35 +118,25 @@ fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT coalesce(max(position), 0) FROM messages")?.query_row([], |row| row.get(0))
 }
 
-const MISSED: &str = "SELECT m.position FROM messages m
-     WHERE m.position > ?1 AND m.position <= ?2 AND m.kind = ?3 AND m.deleted_at IS NULL
-       AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)
-     ORDER BY m.position LIMIT ?4";
-
-/// The next page of positions, in ascending order.
-fn missed(connection: &Connection, after: i64, end: i64) -> rusqlite::Result<Vec<i64>> {
-    let text = columns::kind_name(Kind::Text);
-    connection.prepare_cached(MISSED)?.query_map((after, end, text, PAGE), |row| row.get(0))?.collect()
+/// A stored entry that is not indexed.
+struct Missed {
+    position: i64,
+    entry: IndexRange,
 }
 
-fn first_missed(connection: &Connection, after: i64, end: i64) -> rusqlite::Result<Option<i64>> {
-    let text = columns::kind_name(Kind::Text);
-    connection.prepare_cached(MISSED)?.query_row((after, end, text, 1), |row| row.get(0)).optional()
-}
-
-/// The indexer may have come by meanwhile.
-fn index(connection: &Connection, positions: &[i64]) -> rusqlite::Result<()> {
-    let positions =
-        serde_json::to_string(positions).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    connection
-        .prepare_cached(
-            "INSERT INTO messages_fts (rowid, body, channel)
-             SELECT m.position, m.body, m.channel FROM json_each(?1) missed JOIN messages m ON m.position = missed.value
-             WHERE NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)
-             ORDER BY m.position",
-        )?
-        .execute([positions])
-        .map(drop)
+/// The first of them, in the order of their positions.
+fn missed(connection: &Connection, after: i64, end: i64, limit: usize) -> rusqlite::Result<Vec<Missed>> {
+    let mut missed = connection.prepare_cached(
+        "SELECT m.position, c.channel_id, m.seq FROM messages m CROSS JOIN channels c ON c.channel = m.channel
+         WHERE m.position > ?1 AND m.position <= ?2 AND m.kind = ?3 AND m.deleted_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)
+         ORDER BY m.position LIMIT ?4",
+    )?;
+    let rows = missed.query_map((after, end, columns::kind_name(Kind::Text), limit as i64), |row| {
+        let (channel, seq) = (ChannelId(row.get(1)?), columns::seq(row, 2)?);
+        Ok(Missed { position: row.get(0)?, entry: IndexRange { channel, first: seq, last: seq } })
+    })?;
+    rows.collect()
 }
 
 #[cfg(test)]
@@ -154,8 +147,6 @@ mod tests {
 
     use super::*;
     use crate::message::Username;
-    use crate::server::queue::IndexRange;
-    use crate::server::search::SearchIndex as _;
     use crate::server::sqlite::testing::TempDatabase;
     use crate::server::store::testing::{Owned, message};
     use crate::server::store::{SqliteStore, Store as _};
