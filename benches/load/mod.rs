@@ -124,8 +124,18 @@ pub async fn latency(clients: &[Client], rate: u64, length: Duration) -> Histogr
 /// The users' messages in the embedded deployment's file.
 #[allow(dead_code, reason = "the distributed deployment has none")]
 pub fn stored_messages(data_dir: &Path) -> u64 {
+    count(data_dir, "SELECT count(*) FROM messages WHERE kind = 'text'")
+}
+
+/// What waits to be indexed there.
+#[allow(dead_code, reason = "only the durable sends wait for it")]
+pub fn index_tasks(data_dir: &Path) -> u64 {
+    count(data_dir, "SELECT count(*) FROM tasks WHERE family = 'index_tasks'")
+}
+
+fn count(data_dir: &Path, query: &str) -> u64 {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let file = rusqlite::Connection::open_with_flags(data_dir.join("aula.db"), flags).unwrap();
-    let count: i64 = file.query_row("SELECT count(*) FROM messages WHERE kind = 'text'", [], |row| row.get(0)).unwrap();
+    let count: i64 = file.query_row(query, [], |row| row.get(0)).unwrap();
     count as u64
 }

@@ -2,9 +2,9 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{process, stored_messages};
+use super::{index_tasks, process, stored_messages};
 
 /// A release build of the server, as its own process.
 pub struct Server {
@@ -52,6 +52,15 @@ impl Server {
     /// What a reader of the file finds: nothing may be counted that isn't there.
     pub fn stored_messages(&self) -> u64 {
         stored_messages(&self.data_dir)
+    }
+
+    /// Until search knows everything that was stored. Panics after `patience`.
+    pub async fn wait_until_indexed(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while index_tasks(&self.data_dir) > 0 {
+            assert!(Instant::now() < deadline, "the index has not caught up");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// RSS in KiB.

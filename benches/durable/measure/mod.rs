@@ -47,9 +47,9 @@ pub async fn measure() -> Durable {
     let at_rest = server.resident_kib();
     let clients = connect_pairs(&server).await;
     load::throughput(&clients, Duration::from_millis(500), DRAIN).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
 
-    // First, because after the rounds the index has much to catch up with.
+    // First, because after the rounds the index has much to catch up with; after this moment, little.
+    server.wait_until_indexed(DRAIN).await;
     let cpu = server.cpu();
     let latency = load::latency(&clients, OPEN_LOOP_RATE, OPEN_LOOP).await;
     let cpu_us_at_open_loop = (server.cpu() - cpu).as_secs_f64() * 1e6 / latency.len() as f64;
