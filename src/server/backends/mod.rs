@@ -2,6 +2,7 @@
 
 mod distributed;
 mod embedded;
+mod stored;
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -19,6 +20,8 @@ use super::search::{Search, SearchAnswers, SearchIndex};
 use super::store::Store;
 use super::worker::WorkerOptions;
 use crate::config::{Config, Deployment};
+
+pub use stored::Stored;
 
 /// Channels whose state an owner keeps.
 const OWNED_CHANNELS: usize = 10_000;

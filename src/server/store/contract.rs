@@ -6,6 +6,7 @@ mod cassandra;
 mod model;
 mod reads;
 mod renamed;
+mod scans;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{ChannelBatch, ChannelState, Earlier, Member, NewChannel, Page, Refused, Store, StoreError};
+use super::{
+    ChannelBatch, ChannelState, Cursor, Earlier, Member, NewChannel, Page, Part, Refused, Scan, Scanned, Store, StoreError,
+};
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
 
 /// A store under test.
@@ -31,6 +34,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     async fn fresh() -> Self;
 
     fn store(&self) -> Arc<dyn Store>;
+
+    /// May find channels of others, too.
+    fn scan(&self) -> Arc<dyn Scan>;
 
     /// As the next process finds it after `kill -9` of this one.
     async fn after_kill(self) -> Self;
@@ -60,6 +66,9 @@ macro_rules! contract_of {
             reads: lists_name_the_first_members,
             reads: users_are_counted_in_the_order_asked,
             reads: a_channel_is_read_as_one_picture,
+            scans: every_channel_is_found_once,
+            scans: a_scan_goes_on_behind_its_cursor,
+            scans: a_scan_minds_no_channels_that_come_meanwhile,
         ]);
     };
     (@ $module:ident, $backend:ty, [$($part:ident: $test:ident),* $(,)?]) => {

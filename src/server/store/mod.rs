@@ -5,6 +5,7 @@ mod cassandra;
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
 mod members;
+mod scan;
 mod sqlite;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -20,6 +21,7 @@ use crate::wire::ErrorCode;
 use crate::wire::frame::ChannelInfo;
 
 pub use cassandra::CassandraStore;
+pub use scan::{Cursor, Part, Scan, Scanned};
 pub use sqlite::SqliteStore;
 /// What other embedded stages share: readers of the columns, and the local key of a channel.
 pub(crate) use sqlite::{columns as sqlite_columns, key as sqlite_key};

@@ -1,4 +1,5 @@
 pub(crate) mod columns;
+mod scan;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -21,6 +21,7 @@ mod partition;
 mod plan;
 mod repair;
 mod rows;
+mod scan;
 mod sends;
 mod statements;
 #[cfg(test)]

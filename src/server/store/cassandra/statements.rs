@@ -8,7 +8,7 @@ use crate::server::cassandra::Cassandra;
 /// Rows in a page of an answer: bounds what the database and this process hold of it at a time.
 const PAGE: i32 = 1_000;
 
-/// All are bound with the partition key, so the driver sends each to a node that has it.
+/// All but the scan are bound with the partition key, so the driver sends each to a node that has it.
 macro_rules! statements {
     ($($kind:ident $name:ident: $cql:expr;)*) => {
         pub(super) struct Statements {
@@ -73,6 +73,9 @@ statements! {
         USING TIMESTAMP ?";
     write unlist_channel: "DELETE FROM channels_by_username USING TIMESTAMP ? WHERE username = ? AND channel_id = ?";
     read channels_of: "SELECT channel_id FROM channels_by_username WHERE username = ?";
+    // Of all partitions in a range of tokens: whichever node is asked, it asks those that have them.
+    read scan_channels: "SELECT DISTINCT token(channel_id), channel_id, last_seq FROM users_by_channel
+        WHERE token(channel_id) >= ? AND token(channel_id) <= ?";
     read count_channels: "SELECT count(*) FROM channels_by_username WHERE username = ?";
 }
 

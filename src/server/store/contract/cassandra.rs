@@ -27,7 +27,13 @@ impl Backend for OnCassandra {
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        Arc::new(Renamed { inner: Arc::new(self.store.clone()), corner: self.corner.clone() })
+        let inner: Arc<dyn Store> = Arc::new(self.store.clone());
+        Arc::new(Renamed { inner, corner: self.corner.clone() })
+    }
+
+    fn scan(&self) -> Arc<dyn Scan> {
+        let inner: Arc<dyn Scan> = Arc::new(self.store.clone());
+        Arc::new(Renamed { inner, corner: self.corner.clone() })
     }
 
     /// Another process knows what is in the database, and nothing else.

@@ -6,8 +6,8 @@ use crate::message::Change;
 use crate::wire::frame::ChannelInfo;
 
 /// Translates names and ids on the way in and on the way out.
-pub struct Renamed {
-    pub inner: Arc<dyn Store>,
+pub struct Renamed<S: ?Sized = dyn Store> {
+    pub inner: Arc<S>,
     pub corner: Corner,
 }
 
@@ -67,7 +67,7 @@ impl Corner {
 }
 
 #[async_trait]
-impl Store for Renamed {
+impl Store for Renamed<dyn Store> {
     async fn channel(&self, id: ChannelId) -> Result<Option<ChannelState>, StoreError> {
         let state = self.inner.channel(self.corner.id(id)).await?;
         Ok(state.map(|state| {
@@ -115,5 +115,18 @@ impl Store for Renamed {
 
     async fn channel_counts(&self, users: Vec<Username>) -> Result<Vec<usize>, StoreError> {
         self.inner.channel_counts(users.iter().map(|name| self.corner.name(name)).collect()).await
+    }
+}
+
+#[async_trait]
+impl Scan for Renamed<dyn Scan> {
+    async fn parts(&self, wanted: usize) -> Result<Vec<Part>, StoreError> {
+        self.inner.parts(wanted).await
+    }
+
+    async fn channels(&self, part: Part, after: Option<Cursor>, limit: usize) -> Result<Vec<Scanned>, StoreError> {
+        let found = self.inner.channels(part, after, limit).await?;
+        // Cursors are the store's own.
+        Ok(found.into_iter().map(|found| Scanned { channel: self.corner.id(found.channel), ..found }).collect())
     }
 }

@@ -26,6 +26,10 @@ impl Backend for Sqlite {
         Arc::new(self.store.clone())
     }
 
+    fn scan(&self) -> Arc<dyn Scan> {
+        Arc::new(self.store.clone())
+    }
+
     async fn after_kill(self) -> Self {
         Self::on(self.database.after_kill())
     }

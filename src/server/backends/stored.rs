@@ -1,0 +1,76 @@
+//! What a deployment keeps, for commands that read or fill it: without queues, events or anything that runs by itself.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, Deployment};
+use crate::server::auth::Accounts;
+use crate::server::auth::cassandra::CassandraAccounts;
+use crate::server::auth::sqlite::SqliteAccounts;
+use crate::server::cassandra::Cassandra;
+use crate::server::search::{ElasticsearchIndex, Fts5Search, SearchIndex, connect_elasticsearch};
+use crate::server::sqlite::migrate::{self, Mode};
+use crate::server::sqlite::{Database, FILE_NAME, Options};
+use crate::server::store::{CassandraStore, Scan, SqliteStore, Store};
+
+/// The store, what can be read of all of it, the accounts and the index.
+pub struct Stored {
+    pub store: Arc<dyn Store>,
+    pub scan: Arc<dyn Scan>,
+    pub accounts: Arc<dyn Accounts>,
+    pub index: Arc<dyn SearchIndex>,
+    /// The file, or the keyspace.
+    pub place: String,
+}
+
+impl Stored {
+    /// What is there, beside running processes or without them. Nothing is migrated, made or consumed.
+    ///
+    /// Errors: the schema is another than this binary's; a server can't be reached.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        match config.deployment() {
+            Deployment::Embedded => embedded(config),
+            Deployment::Distributed => distributed(config).await,
+        }
+    }
+}
+
+fn embedded(config: &Config) -> anyhow::Result<Stored> {
+    let path = config.data_dir.join(FILE_NAME);
+    migrate::ensure(&path, Mode::Verify)?;
+    let place = path.display().to_string();
+    let options = Options {
+        readers: config.store.readers,
+        writer_queue: config.store.writer_queue,
+        max_batch: config.store.max_batch,
+        ..Options::default()
+    };
+    let database = Database::open(&path, &options).with_context(|| place.clone())?;
+    let store = Arc::new(SqliteStore::new(database.clone(), config.queue.dedup_ttl));
+    let search = Fts5Search::new(database.clone(), config.search.timeout, config.search.total_cap as u64);
+    Ok(Stored {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        scan: store,
+        accounts: Arc::new(SqliteAccounts::new(database)),
+        index: Arc::new(search),
+        place,
+    })
+}
+
+async fn distributed(config: &Config) -> anyhow::Result<Stored> {
+    let cassandra = Cassandra::connect(&config.cassandra, true).await?;
+    let place = format!("the keyspace {} of Cassandra", cassandra.keyspace);
+    let store = Arc::new(CassandraStore::new(cassandra.clone(), config.queue.dedup_ttl).await?);
+    let accounts = CassandraAccounts::open(&cassandra).await.context("accounts can't be read from Cassandra")?;
+    let client = connect_elasticsearch(&config.elasticsearch)?;
+    let (alias, asked) = (config.elasticsearch.alias.clone(), Arc::clone(&store) as Arc<dyn Store>);
+    let (timeout, total_cap) = (config.search.timeout, config.search.total_cap as u64);
+    Ok(Stored {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        scan: store,
+        accounts: Arc::new(accounts),
+        index: Arc::new(ElasticsearchIndex::new(client, alias, asked, timeout, total_cap)),
+        place,
+    })
+}
