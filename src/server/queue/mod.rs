@@ -196,7 +196,7 @@ pub trait Consumer: Send {
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError>;
 
     /// Tasks that only this process knows of: who ends must work on them, whatever the prefetch. No more of that kind
-    /// come.
+    /// come. Where others are still to be delivered before them there are none: they are refused.
     fn take_the_unkept(&mut self) -> Vec<Delivery> {
         Vec::new()
     }

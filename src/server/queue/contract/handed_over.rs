@@ -171,6 +171,27 @@ async fn who_stops_takes_along_what_only_it_knows_of() {
 }
 
 #[tokio::test]
+async fn who_stops_takes_nothing_along_that_comes_after_rows() {
+    let database = TempDatabase::new();
+    // Left behind by a gateway without workers, and more than the consumer may have at once.
+    for answer in enqueue_many(&open(&database, false).await, 0..4) {
+        confirmed(answer).await;
+    }
+    let queue = open(&database, true).await;
+    let mut consumer = queue.consume(LANE, 2).await.unwrap();
+    let taken = take(&mut *consumer, 2).await;
+    let answer = enqueue(&queue, "4");
+    assert!(consumer.take_the_unkept().is_empty());
+    let outcome = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert!(matches!(outcome, Err(QueueError::Unavailable(_))), "{outcome:?}");
+    done(&mut *consumer, taken);
+    confirmed(enqueue(&queue, "again")).await;
+    drop(consumer);
+    let mut next = queue.consume(LANE, MANY).await.unwrap();
+    expect(&mut *next, ["2", "3", "again"].map(str::to_owned)).await;
+}
+
+#[tokio::test]
 async fn tasks_of_another_process_have_their_turn_among_them() {
     let database = TempDatabase::new();
     let (queue, other) = (open(&database, true).await, open(&database, false).await);

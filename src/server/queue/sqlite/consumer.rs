@@ -100,7 +100,7 @@ impl Consumer for SqliteConsumer {
     }
 
     fn take_the_unkept(&mut self) -> Vec<Delivery> {
-        let tasks = self.tail.end_hand_over();
+        let tasks = self.tail.end_hand_over(self.cursor);
         self.hand_out(tasks)
     }
 

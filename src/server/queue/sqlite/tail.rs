@@ -187,18 +187,22 @@ impl Tail {
         self.changed.notify_one();
     }
 
-    /// Whatever was handed over and not consumed; the rest goes by the table.
-    pub(super) fn end_hand_over(&self) -> Vec<Delivery> {
+    /// Whatever was handed over and not consumed; the rest goes by the table. Where rows behind `cursor` come first,
+    /// which the next owner will have, it is refused.
+    pub(super) fn end_hand_over(&self, cursor: Tag) -> Vec<Delivery> {
         let mut state = self.state.lock();
-        state.consumed = false;
-        state.newest.clear();
-        state.bytes = 0;
-        std::mem::take(&mut state.handed_over).into()
+        let rows_first =
+            state.table_first || state.on_the_way > 0 || state.newest.back().is_some_and(|task| task.tag > cursor);
+        let handed_over = state.end_hand_over();
+        drop(state);
+        if rows_first { Vec::new() } else { handed_over.into() }
     }
 
     /// The consumer ends. What was handed over is refused.
     pub(super) fn stop(&self) {
-        drop(self.end_hand_over());
+        let refused = self.state.lock().end_hand_over();
+        // Their senders hear of it outside the lock.
+        drop(refused);
     }
 
     fn look_again(&self) {
@@ -251,6 +255,13 @@ impl Tail {
 }
 
 impl State {
+    fn end_hand_over(&mut self) -> VecDeque<Delivery> {
+        self.consumed = false;
+        self.newest.clear();
+        self.bytes = 0;
+        std::mem::take(&mut self.handed_over)
+    }
+
     /// What is here of the table may come after what another process enqueued.
     fn read_table_first(&mut self) {
         self.newest.clear();
