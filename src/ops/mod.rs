@@ -10,7 +10,9 @@ pub mod exit;
 pub mod logging;
 pub mod migrate;
 pub mod output;
+mod progress;
 pub mod queue_stats;
+pub mod reindex;
 mod runtime;
 pub mod serve;
 pub mod shell;
@@ -67,6 +69,7 @@ enum Command {
     Worker(worker::Args),
     Migrate(migrate::Args),
     QueueStats(queue_stats::Args),
+    Reindex(reindex::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -82,6 +85,7 @@ impl Command {
             Self::Serve(args) => args.run(context),
             Self::Worker(args) => args.run(context),
             Self::QueueStats(args) => args.run(context),
+            Self::Reindex(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),

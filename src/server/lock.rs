@@ -41,3 +41,11 @@ impl ServerLock {
         Ok(Self { _locked: file })
     }
 }
+
+/// Whether a server is at work on a data directory; also when that can't be told.
+pub fn is_held(data_dir: &Path) -> bool {
+    match File::open(data_dir.join("serve.lock")) {
+        Ok(file) => file.try_lock_shared().is_err(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}

@@ -9,7 +9,8 @@ use crate::server::auth::Accounts;
 use crate::server::auth::cassandra::CassandraAccounts;
 use crate::server::auth::sqlite::SqliteAccounts;
 use crate::server::cassandra::Cassandra;
-use crate::server::search::{ElasticsearchIndex, Fts5Search, SearchIndex, connect_elasticsearch};
+use crate::server::search::rebuild::Rebuild;
+use crate::server::search::{ElasticsearchIndex, ElasticsearchRebuild, Fts5Search, SearchIndex, connect_elasticsearch};
 use crate::server::sqlite::migrate::{self, Mode};
 use crate::server::sqlite::{Database, FILE_NAME, Options};
 use crate::server::store::{CassandraStore, Scan, SqliteStore, Store};
@@ -20,6 +21,7 @@ pub struct Stored {
     pub scan: Arc<dyn Scan>,
     pub accounts: Arc<dyn Accounts>,
     pub index: Arc<dyn SearchIndex>,
+    pub rebuild: Arc<dyn Rebuild>,
     /// The file, or the keyspace.
     pub place: String,
 }
@@ -53,7 +55,8 @@ fn embedded(config: &Config) -> anyhow::Result<Stored> {
         store: Arc::clone(&store) as Arc<dyn Store>,
         scan: store,
         accounts: Arc::new(SqliteAccounts::new(database)),
-        index: Arc::new(search),
+        index: Arc::new(search.clone()),
+        rebuild: Arc::new(search),
         place,
     })
 }
@@ -66,11 +69,14 @@ async fn distributed(config: &Config) -> anyhow::Result<Stored> {
     let client = connect_elasticsearch(&config.elasticsearch)?;
     let (alias, asked) = (config.elasticsearch.alias.clone(), Arc::clone(&store) as Arc<dyn Store>);
     let (timeout, total_cap) = (config.search.timeout, config.search.total_cap as u64);
+    let scan = Arc::clone(&store) as Arc<dyn Scan>;
+    let rebuild = ElasticsearchRebuild::new(client.clone(), alias.clone(), Arc::clone(&asked), Arc::clone(&scan));
     Ok(Stored {
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        scan: store,
+        store,
+        scan,
         accounts: Arc::new(accounts),
         index: Arc::new(ElasticsearchIndex::new(client, alias, asked, timeout, total_cap)),
+        rebuild: Arc::new(rebuild),
         place,
     })
 }

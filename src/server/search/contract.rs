@@ -6,6 +6,7 @@ mod facets;
 mod matching;
 mod membership;
 mod paging;
+mod rebuilding;
 mod sqlite;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::rebuild::Rebuild;
 use super::{Query, SearchError, SearchIndex};
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
 use crate::server::store::{ChannelBatch, Member, NewChannel, Page, Store};
@@ -28,6 +30,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn store(&self) -> Arc<dyn Store>;
 
     fn index(&self) -> Arc<dyn SearchIndex>;
+
+    fn rebuild(&self) -> Arc<dyn Rebuild>;
 
     /// Makes what was indexed findable, where that takes its time.
     async fn settle(&self);
@@ -64,6 +68,11 @@ macro_rules! contract_of {
             facets: the_ten_largest_are_named,
             facets: only_ones_own_channels_are_counted,
             facets: counts_do_not_depend_on_the_page,
+            rebuilding: a_new_index_has_all_that_is_stored,
+            rebuilding: what_is_sent_meanwhile_is_in_both,
+            rebuilding: the_former_index_can_be_used_again,
+            rebuilding: it_can_be_given_up,
+            rebuilding: what_the_index_lacks_can_be_put_into_it,
         ]);
     };
     (@ $module:ident, $backend:ty, [$($part:ident: $test:ident),* $(,)?]) => {

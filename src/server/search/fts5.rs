@@ -1,3 +1,4 @@
+mod rebuild;
 mod recovery;
 
 use std::time::{Duration, Instant};
@@ -43,19 +44,11 @@ impl SearchIndex for Fts5Search {
 
     async fn index_stored(&self, ranges: Vec<IndexRange>) -> Result<bool, SearchError> {
         let written = self.database.write_as(Admission::Relaxed, move |connection| {
-            // One statement for all, in ascending order: FTS5 writes out what it has in memory at the end of a statement,
-            // and before a row that comes before the last one. A row twice would be counted twice: the index has no
-            // primary key, its size table has.
-            connection
-                .prepare_cached(
-                    "INSERT INTO messages_fts (rowid, body, channel)
-                     SELECT m.position, m.body, m.channel FROM json_each(?1) range CROSS JOIN messages m
-                     WHERE m.channel = range.value ->> 0 AND m.seq BETWEEN range.value ->> 1 AND range.value ->> 2
-                       AND m.kind = ?2 AND m.deleted_at IS NULL
-                       AND NOT EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)
-                     ORDER BY m.position",
-                )?
-                .execute(params![as_json(&keyed(connection, &ranges)?), columns::kind_name(Kind::Text)])?;
+            let ranges = as_json(&keyed(connection, &ranges)?);
+            insert(connection, "messages_fts", &ranges)?;
+            if rebuild::exists(connection, rebuild::NEXT)? {
+                insert(connection, rebuild::NEXT, &ranges)?;
+            }
             Ok(true)
         });
         written.await.map_err(|error| SearchError::Unavailable(error.to_string()))
@@ -66,6 +59,23 @@ impl SearchIndex for Fts5Search {
     fn page(&self) -> usize {
         500
     }
+}
+
+/// Indexes stored entries in a table, unless they are.
+///
+/// One statement for all, in ascending order: FTS5 writes out what it has in memory at the end of a statement, and before
+/// a row that comes before the last one. A row twice would be counted twice: the index has no primary key, its size table
+/// has.
+fn insert(connection: &Connection, table: &str, ranges: &str) -> rusqlite::Result<()> {
+    let sql = format!(
+        "INSERT INTO {table} (rowid, body, channel)
+         SELECT m.position, m.body, m.channel FROM json_each(?1) range CROSS JOIN messages m
+         WHERE m.channel = range.value ->> 0 AND m.seq BETWEEN range.value ->> 1 AND range.value ->> 2
+           AND m.kind = ?2 AND m.deleted_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM {table}_docsize d WHERE d.id = m.position)
+         ORDER BY m.position"
+    );
+    connection.prepare_cached(&sql)?.execute(params![ranges, columns::kind_name(Kind::Text)]).map(drop)
 }
 
 /// The ranges with the channels' local keys, none overlapping another; without those of channels that aren't there.

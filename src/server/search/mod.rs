@@ -9,6 +9,7 @@ mod fts5;
 mod html;
 mod query;
 mod queued;
+pub mod rebuild;
 mod words;
 
 use async_trait::async_trait;
@@ -19,7 +20,9 @@ use crate::server::queue::IndexRange;
 use crate::wire::frame::SearchPage;
 
 pub use answers::{RabbitAnswers, receive as receive_answers};
-pub use elasticsearch::{ElasticsearchIndex, connect as connect_elasticsearch, schema as elasticsearch_schema};
+pub use elasticsearch::{
+    ElasticsearchIndex, ElasticsearchRebuild, connect as connect_elasticsearch, schema as elasticsearch_schema,
+};
 pub use fts5::Fts5Search;
 pub use queued::{QueuedSearch, SearchAnswer, SearchAnswers};
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::SearchError;
 use crate::message::{ChannelId, Millis, Seq};
-use crate::server::store::scan::{Cursor, Part};
+use crate::server::store::{Cursor, Part};
 
 /// How far a part of the store has been walked through. Kept in a checkpoint: a walk goes on where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,20 @@ pub enum Walk {
     Positions { first: i64, after: i64, last: i64 },
     /// Channels of a part, behind `after`; of the next of these, the entries above `seq` alone.
     Channels { part: Part, after: Option<Cursor>, seq: Seq },
+}
+
+impl Walk {
+    /// How much of it is done, 0 to 1, as far as that can be told beforehand.
+    pub fn fraction(&self) -> f64 {
+        let (first, now, last) = match *self {
+            Self::Positions { first, after, last } => (first, after, last),
+            Self::Channels { part, after, .. } => {
+                (part.after, after.map_or(part.after, |after| after.place), part.through)
+            }
+        };
+        let (done, all) = (i128::from(now) - i128::from(first), i128::from(last) - i128::from(first));
+        if all <= 0 { 1.0 } else { done as f64 / all as f64 }
+    }
 }
 
 /// What one step of a walk brought.

@@ -16,7 +16,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    ChannelBatch, ChannelState, Cursor, Earlier, Member, NewChannel, Page, Part, Refused, Scan, Scanned, Store, StoreError,
+    ChannelBatch, ChannelState, Cursor, Earlier, Member, NewChannel, Page, Part, Refused, Scan, Scanned, Store,
+    StoreError,
 };
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
 

@@ -1,5 +1,5 @@
-use super::super::ElasticsearchIndex;
 use super::super::elasticsearch::testing::TestIndex;
+use super::super::{ElasticsearchIndex, ElasticsearchRebuild};
 use super::*;
 use crate::server::sqlite::testing::TempDatabase;
 use crate::server::store::SqliteStore;
@@ -26,6 +26,12 @@ impl Backend for OnElasticsearch {
 
     fn index(&self) -> Arc<dyn SearchIndex> {
         Arc::new(self.index.clone())
+    }
+
+    fn rebuild(&self) -> Arc<dyn Rebuild> {
+        let store = Arc::new(SqliteStore::new(self.database.database(), Duration::from_secs(60)));
+        let (client, alias) = (self.test.client.clone(), self.test.alias.clone());
+        Arc::new(ElasticsearchRebuild::new(client, alias, Arc::clone(&store) as Arc<dyn Store>, store))
     }
 
     async fn settle(&self) {

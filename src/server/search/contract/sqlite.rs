@@ -23,5 +23,9 @@ impl Backend for Sqlite {
         Arc::new(self.index.clone())
     }
 
+    fn rebuild(&self) -> Arc<dyn Rebuild> {
+        Arc::new(self.index.clone())
+    }
+
     async fn settle(&self) {}
 }

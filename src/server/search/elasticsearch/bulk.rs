@@ -1,5 +1,6 @@
 //! Writing: bulks, judged entry by entry.
 
+use std::future::ready;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::client;
 use super::document::Document;
 use crate::server::search::SearchError;
+use crate::server::search::rebuild::Rejected;
 use crate::server::worker::Backoff;
 
 /// A bulk has at most so many documents, and begins none beyond so many bytes: the server holds all of it in memory.
@@ -27,6 +29,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Bulk<'a> {
     pub client: &'a Elasticsearch,
     pub alias: &'a str,
+}
+
+/// What became of all of them.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub rejected: Vec<Rejected>,
+    /// The server had no room for some of them at first.
+    pub was_refused: bool,
+}
+
+impl Written {
+    fn and(mut self, other: Self) -> Self {
+        self.rejected.extend(other.rejected);
+        Self { rejected: self.rejected, was_refused: self.was_refused || other.was_refused }
+    }
 }
 
 /// What became of one entry.
@@ -51,13 +68,15 @@ enum Outcome {
 }
 
 impl Bulk<'_> {
-    pub async fn write(&self, documents: Vec<Document>) -> Result<(), SearchError> {
+    /// Nothing that is rejected is told of unless everything else is written.
+    pub async fn write(&self, documents: Vec<Document>) -> Result<Written, SearchError> {
         let bulks = stream::iter(cut(documents).into_iter().map(|bulk| self.write_bulk(bulk)));
-        bulks.buffer_unordered(IN_FLIGHT).try_collect().await
+        bulks.buffer_unordered(IN_FLIGHT).try_fold(Written::default(), |all, one| ready(Ok(all.and(one)))).await
     }
 
     /// Sends it until no entry is refused any more.
-    async fn write_bulk(&self, documents: Vec<Document>) -> Result<(), SearchError> {
+    async fn write_bulk(&self, documents: Vec<Document>) -> Result<Written, SearchError> {
+        let mut written = Written::default();
         let give_up = Instant::now() + PATIENCE;
         let mut backoff = Backoff::new();
         // Pieces still to be sent; more than one only after the server found one too large.
@@ -65,7 +84,7 @@ impl Bulk<'_> {
         while let Some(mut piece) = pieces.pop() {
             match self.send(&piece).await? {
                 Outcome::Judged(verdicts) => {
-                    piece = refused(piece, verdicts)?;
+                    piece = refused(piece, verdicts, &mut written.rejected)?;
                     if piece.is_empty() {
                         continue;
                     }
@@ -74,13 +93,14 @@ impl Bulk<'_> {
                 Outcome::TooLarge => {
                     let half = piece.split_off(piece.len() / 2);
                     if piece.is_empty() {
-                        half.iter().for_each(|document| pass_over(document, "too large"));
+                        written.rejected.extend(half.into_iter().map(|document| document.rejected("too large")));
                     } else {
                         pieces.extend([half, piece]);
                     }
                     continue;
                 }
             }
+            written.was_refused = true;
             metrics::counter!("aula_index_refused_total").increment(piece.len() as u64);
             if Instant::now() >= give_up {
                 return Err(SearchError::Unavailable(format!("the index has no room for {} entries", piece.len())));
@@ -88,7 +108,7 @@ impl Bulk<'_> {
             pieces.push(piece);
             backoff.pause().await;
         }
-        Ok(())
+        Ok(written)
     }
 
     async fn send(&self, documents: &[Document]) -> Result<Outcome, SearchError> {
@@ -144,9 +164,12 @@ fn body(documents: &[Document]) -> Bytes {
     body.freeze()
 }
 
-/// Those that have to be sent again. `Err` if the whole call has: before anything is passed over, or it would be
-/// counted for each call.
-fn refused(documents: Vec<Document>, verdicts: Vec<Verdict>) -> Result<Vec<Document>, SearchError> {
+/// Those that have to be sent again. `Err` if the whole call has.
+fn refused(
+    documents: Vec<Document>,
+    verdicts: Vec<Verdict>,
+    rejected: &mut Vec<Rejected>,
+) -> Result<Vec<Document>, SearchError> {
     if let Some(Verdict::Failed(why)) = verdicts.iter().find(|verdict| matches!(verdict, Verdict::Failed(_))) {
         return Err(SearchError::Unavailable(format!("an entry is not indexed: {why}")));
     }
@@ -154,19 +177,11 @@ fn refused(documents: Vec<Document>, verdicts: Vec<Verdict>) -> Result<Vec<Docum
     for (document, verdict) in documents.into_iter().zip(verdicts) {
         match verdict {
             Verdict::Refused => again.push(document),
-            Verdict::Poison(why) => pass_over(&document, &why),
+            Verdict::Poison(why) => rejected.push(document.rejected(&why)),
             Verdict::Done | Verdict::Failed(_) => {}
         }
     }
     Ok(again)
-}
-
-/// The message stays in the store, and is not found. Its text is not logged, nor what the server says of it: that
-/// quotes the text.
-fn pass_over(document: &Document, why: &str) {
-    metrics::counter!("aula_index_poison_total").increment(1);
-    let Document { id, channel, seq, .. } = document;
-    tracing::error!(%id, %channel, seq, why, "a message can't be indexed, and is passed over");
 }
 
 #[derive(Deserialize)]

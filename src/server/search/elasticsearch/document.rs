@@ -4,6 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::message::{ChannelId, Message, Millis, Seq, Username};
+use crate::server::search::rebuild::Rejected;
 use crate::server::search::{SearchError, words};
 
 /// A message as `schema/elasticsearch/0001_messages.json` maps it.
@@ -15,6 +16,20 @@ struct Source<'a> {
     at: i64,
     body: &'a str,
     words: String,
+}
+
+impl<'a> Source<'a> {
+    fn of(message: &'a Message) -> Self {
+        let words: Vec<String> = words::split(&message.body).into_iter().map(|word| word.folded).collect();
+        Self {
+            channel: message.channel,
+            seq: message.seq,
+            sender: &message.sender,
+            at: message.at.0,
+            body: &message.body,
+            words: words.join(" "),
+        }
+    }
 }
 
 /// What a search asks back of it.
@@ -36,6 +51,7 @@ impl Found {
 }
 
 /// One entry of a bulk, ready to be sent as often as it takes.
+#[derive(Clone)]
 pub(super) struct Document {
     pub id: Uuid,
     pub channel: ChannelId,
@@ -49,19 +65,20 @@ impl Document {
     /// late older version undoes what came after it. What is removed becomes a version without words, not a deletion:
     /// the server forgets the version of a deleted document after a minute (`index.gc_deletes`).
     pub fn new(message: &Message, version: u64) -> Result<Self, SearchError> {
-        let words: Vec<String> = words::split(&message.body).into_iter().map(|word| word.folded).collect();
-        let source = Source {
-            channel: message.channel,
-            seq: message.seq,
-            sender: &message.sender,
-            at: message.at.0,
-            body: &message.body,
-            words: words.join(" "),
-        };
+        let source = Source::of(message);
         let action = json!({"index": {"_id": message.id, "version": version, "version_type": "external"}});
         let lines = serde_json::to_string(&source)
             .map(|source| format!("{action}\n{source}\n"))
             .map_err(|error| SearchError::Unavailable(format!("a document can't be written: {error}")))?;
         Ok(Self { id: message.id, channel: message.channel, seq: message.seq, lines: lines.into() })
+    }
+
+    /// What the index has of a message.
+    pub fn source(message: &Message) -> serde_json::Value {
+        json!(Source::of(message))
+    }
+
+    pub fn rejected(&self, why: &str) -> Rejected {
+        Rejected { channel: self.channel, seq: self.seq, id: self.id, why: why.to_owned() }
     }
 }

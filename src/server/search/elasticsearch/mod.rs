@@ -7,6 +7,7 @@ mod client;
 mod cursor;
 mod document;
 mod page;
+mod rebuild;
 mod request;
 pub mod schema;
 #[cfg(test)]
@@ -20,19 +21,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use elasticsearch::indices::IndicesExistsAliasParts;
 use elasticsearch::{Elasticsearch, SearchParts};
 use tokio::time::timeout;
 
 use super::query::{self, Term};
+use super::rebuild::Rejected;
 use super::{Query, Search, SearchError, SearchIndex};
 use crate::message::{ChannelId, Kind, Message, Username};
 use crate::server::store::{Store, StoreError};
 use crate::wire::frame::SearchPage;
 
-use bulk::Bulk;
+use bulk::{Bulk, Written};
 pub use client::connect;
 use cursor::Cursor;
 use document::Document;
+pub use rebuild::ElasticsearchRebuild;
 use request::Request;
 
 /// Documents that one call of [`SearchIndex::index`] should bring: two bulks, which are under way together.
@@ -69,6 +73,16 @@ impl ElasticsearchIndex {
         }
     }
 
+    async fn is_alias(&self, name: &str) -> Result<bool, SearchError> {
+        let response = self.client.indices().exists_alias(IndicesExistsAliasParts::Name(&[name])).send().await;
+        let response = response.map_err(|error| SearchError::Unavailable(client::failure(&error)))?;
+        match response.status_code().as_u16() {
+            404 => Ok(false),
+            200..300 => Ok(true),
+            _ => Err(SearchError::Unavailable(client::refusal(response).await)),
+        }
+    }
+
     async fn find(&self, searcher: &Username, query: Query, terms: &[Term]) -> Result<SearchPage, SearchError> {
         let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
         let channels = self.channels(searcher, query.channel).await?;
@@ -91,6 +105,14 @@ impl ElasticsearchIndex {
     }
 }
 
+/// The message stays in the store, and is not found. Its text is not logged, nor what the server says of it: that
+/// quotes the text.
+fn pass_over(rejected: &Rejected) {
+    metrics::counter!("aula_index_poison_total").increment(1);
+    let Rejected { id, channel, seq, why } = rejected;
+    tracing::error!(%id, %channel, seq, why, "a message can't be indexed, and is passed over");
+}
+
 #[async_trait]
 impl Search for ElasticsearchIndex {
     async fn search(&self, searcher: &Username, query: Query) -> Result<SearchPage, SearchError> {
@@ -109,7 +131,16 @@ impl SearchIndex for ElasticsearchIndex {
         let texts = messages.iter().filter(|message| message.kind == Kind::Text);
         let documents: Vec<Document> =
             texts.map(|message| Document::new(message, AS_SENT)).collect::<Result<_, _>>()?;
-        Bulk { client: &self.client, alias: &self.alias }.write(documents).await
+        let next = rebuild::next(&self.alias);
+        let is_being_rebuilt = self.is_alias(&next).await?;
+        let again = if is_being_rebuilt { documents.clone() } else { Vec::new() };
+        let Written { rejected, .. } = Bulk { client: &self.client, alias: &self.alias }.write(documents).await?;
+        if is_being_rebuilt {
+            // If that has taken the place of the other meanwhile, this fails, and the whole call is repeated.
+            Bulk { client: &self.client, alias: &next }.write(again).await?;
+        }
+        rejected.iter().for_each(pass_over);
+        Ok(())
     }
 
     fn page(&self) -> usize {

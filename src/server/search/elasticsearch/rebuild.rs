@@ -22,8 +22,8 @@ use super::{AS_SENT, schema};
 use crate::message::{ChannelId, Kind, Message, Millis, Seq};
 use crate::server::search::SearchError;
 use crate::server::search::rebuild::{Comparison, Filled, Indexes, Mending, Rebuild, Walk};
-use crate::server::store::scan::{Cursor, Part, Scan, Scanned};
-use crate::server::store::{Page, Store, StoreError};
+
+use crate::server::store::{Cursor, Page, Part, Scan, Scanned, Store, StoreError};
 use size::BulkSize;
 
 /// Parts that the store is walked through in: so many can be filled side by side, and so even is the progress.

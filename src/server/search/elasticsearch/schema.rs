@@ -152,6 +152,11 @@ fn template(alias: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
+/// Those of an index in use.
+pub(super) fn settings(alias: &str) -> Value {
+    template(alias)["template"]["settings"].take()
+}
+
 fn version(template: &Value) -> i64 {
     template["version"].as_i64().unwrap_or_default()
 }
@@ -170,7 +175,7 @@ async fn read_template(elasticsearch: &Elasticsearch, alias: &str) -> Result<Opt
 }
 
 /// `None` if there is nothing of this name.
-async fn get(elasticsearch: &Elasticsearch, path: &str) -> Result<Option<Value>, SchemaError> {
+pub(super) async fn get(elasticsearch: &Elasticsearch, path: &str) -> Result<Option<Value>, SchemaError> {
     let response = send(elasticsearch, Method::Get, path, None).await?;
     match response.status_code().as_u16() {
         404 => Ok(None),
@@ -179,7 +184,7 @@ async fn get(elasticsearch: &Elasticsearch, path: &str) -> Result<Option<Value>,
     }
 }
 
-async fn send(
+pub(super) async fn send(
     elasticsearch: &Elasticsearch,
     method: Method,
     path: &str,

@@ -51,7 +51,7 @@ impl Drop for TestIndex {
             runtime.block_on(async {
                 let client = connect(&configured()).unwrap();
                 for path in [
-                    format!("/{alias}-000001,{alias}-000002?ignore_unavailable=true"),
+                    format!("/{alias}-000001,{alias}-000002,{alias}-000003,{alias}-000004?ignore_unavailable=true"),
                     format!("/_index_template/{alias}"),
                 ] {
                     let sent = client.send(Method::Delete, &path, HeaderMap::new(), None::<&()>, None::<String>, None);

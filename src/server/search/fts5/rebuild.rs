@@ -43,7 +43,7 @@ impl Rebuild for Fts5Search {
     }
 
     async fn walks(&self) -> Result<Vec<Walk>, SearchError> {
-        self.database.read(whole).await.map_err(unavailable)
+        self.database.read(|connection| whole(connection)).await.map_err(unavailable)
     }
 
     async fn fill(&self, walk: Walk) -> Result<Filled, SearchError> {
@@ -58,9 +58,8 @@ impl Rebuild for Fts5Search {
         let read = self.database.read(move |connection| {
             let found: i64 =
                 connection.query_row(&format!("SELECT count(*) FROM {NEXT}_docsize"), [], |row| row.get(0))?;
-            let complete_to = recovery::complete_to(connection)?;
-            let mut different = missing(connection, complete_to)?;
-            let sampled = sampled(connection, complete_to, sample, &mut different)?;
+            let mut different = missing(connection, recovery::complete_to(connection)?)?;
+            let sampled = sampled(connection, sample, &mut different)?;
             Ok(Comparison { expected, found: found as u64, sampled, different })
         });
         read.await.map_err(unavailable)
@@ -160,7 +159,7 @@ fn index_from(
     Ok(((seen == STEP).then_some(end), entries as u64))
 }
 
-/// Entries that it has not, though they were stored when it was begun, or indexed since: the first of them.
+/// Entries that it has not, though the index in use was once seen to have them: the first of them.
 fn missing(connection: &Connection, complete_to: i64) -> rusqlite::Result<Vec<(ChannelId, Seq)>> {
     let mut missing = connection.prepare(&format!(
         "SELECT c.channel_id, m.seq FROM messages m CROSS JOIN channels c ON c.channel = m.channel
@@ -174,23 +173,20 @@ fn missing(connection: &Connection, complete_to: i64) -> rusqlite::Result<Vec<(C
     rows.collect()
 }
 
-/// Whether entries from all over the log are found by their first word. How many were looked for.
-fn sampled(
-    connection: &Connection,
-    complete_to: i64,
-    sample: usize,
-    different: &mut Vec<(ChannelId, Seq)>,
-) -> rusqlite::Result<u64> {
-    let mut entry = connection.prepare(
-        "SELECT m.position, c.channel_id, m.seq, m.body FROM messages m CROSS JOIN channels c ON c.channel = m.channel
-         WHERE m.position >= ?1 AND m.position <= ?2 AND m.kind = ?3 AND m.deleted_at IS NULL
-         ORDER BY m.position LIMIT 1",
-    )?;
+/// Whether entries from all over it are found by their first word. How many were looked for.
+fn sampled(connection: &Connection, sample: usize, different: &mut Vec<(ChannelId, Seq)>) -> rusqlite::Result<u64> {
+    let last: Option<i64> =
+        connection.query_row(&format!("SELECT max(id) FROM {NEXT}_docsize"), [], |row| row.get(0))?;
+    let mut entry = connection.prepare(&format!(
+        "SELECT m.position, c.channel_id, m.seq, m.body
+         FROM {NEXT}_docsize d CROSS JOIN messages m ON m.position = d.id CROSS JOIN channels c ON c.channel = m.channel
+         WHERE d.id >= ?1 AND m.deleted_at IS NULL ORDER BY d.id LIMIT 1"
+    ))?;
     let mut search = connection.prepare(&format!("SELECT 1 FROM {NEXT} WHERE {NEXT} MATCH ?1 AND rowid = ?2"))?;
     let mut sampled = 0;
     for n in 0..sample as i128 {
-        let from = (i128::from(complete_to) * n / sample as i128) as i64;
-        let row = entry.query_row(params![from, complete_to, columns::kind_name(Kind::Text)], |row| {
+        let from = (i128::from(last.unwrap_or(0)) * n / sample as i128) as i64;
+        let row = entry.query_row([from], |row| {
             let place = (ChannelId(row.get(1)?), columns::seq(row, 2)?);
             Ok((row.get::<_, i64>(0)?, place, row.get::<_, String>(3)?))
         });

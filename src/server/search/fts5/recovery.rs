@@ -61,8 +61,10 @@ impl Fts5Search {
     /// Errors: [`SearchError::Unavailable`]; what was indexed until then stays.
     pub async fn index_the_missed(&self) -> Result<usize, SearchError> {
         let database = &self.database;
-        let (mut after, end) =
-            database.read(|connection| Ok((noted(connection)?, newest(connection)?))).await.map_err(unavailable)?;
+        let (mut after, end) = database
+            .read(|connection| Ok((complete_to(connection)?, newest(connection)?)))
+            .await
+            .map_err(unavailable)?;
         let mut found = 0;
         loop {
             // Looked for beside the writer: there may be few among many.
@@ -80,22 +82,14 @@ impl Fts5Search {
     /// Notes up to which position everything is indexed. The first that is not.
     async fn note_progress(&self) -> Result<Option<i64>, DbError> {
         let progress = self.database.read(|connection| {
-            let (noted, newest) = (noted(connection)?, newest(connection)?);
+            let (noted, newest) = (complete_to(connection)?, newest(connection)?);
             let first_missed = missed(connection, noted, newest, 1)?.first().map(|missed| missed.position);
             let complete = first_missed.map_or(newest, |missed| missed - 1);
             Ok((first_missed, (complete > noted).then_some(complete)))
         });
         let (first_missed, complete) = progress.await?;
         let Some(complete) = complete else { return Ok(first_missed) };
-        let noted = self.database.write_as(Admission::Relaxed, move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO settings (name, value) VALUES (?1, ?2)
-                     ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                )?
-                .execute([NOTE, complete.to_string().as_str()])
-                .map(drop)
-        });
+        let noted = self.database.write_as(Admission::Relaxed, move |connection| note(connection, NOTE, complete));
         noted.await?;
         Ok(first_missed)
     }
@@ -105,16 +99,34 @@ fn unavailable(error: DbError) -> SearchError {
     SearchError::Unavailable(error.to_string())
 }
 
-/// 0 where nothing was ever noted.
-fn noted(connection: &Connection) -> rusqlite::Result<i64> {
+/// Up to where everything is indexed; 0 where nothing was ever noted.
+pub(super) fn complete_to(connection: &Connection) -> rusqlite::Result<i64> {
+    noted(connection, NOTE)
+}
+
+/// Has everything behind it looked for again.
+pub(super) fn doubt(connection: &Connection, complete_to: i64) -> rusqlite::Result<()> {
+    note(connection, NOTE, complete_to)
+}
+
+pub(super) fn noted(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     let noted: Option<String> = connection
         .prepare_cached("SELECT value FROM settings WHERE name = ?1")?
-        .query_row([NOTE], |row| row.get(0))
+        .query_row([name], |row| row.get(0))
         .optional()?;
     Ok(noted.and_then(|noted| noted.parse().ok()).unwrap_or(0))
 }
 
-fn newest(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn note(connection: &Connection, name: &str, position: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )?
+        .execute((name, position.to_string()))
+        .map(drop)
+}
+
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT coalesce(max(position), 0) FROM messages")?.query_row([], |row| row.get(0))
 }
 
@@ -177,11 +189,11 @@ mod tests {
         search.index_stored(vec![range(2, 4), range(8, 9)]).await.unwrap();
 
         assert_eq!(search.note_progress().await.unwrap(), Some(5));
-        assert_eq!(database.database().read(|connection| noted(connection)).await.unwrap(), 4);
+        assert_eq!(database.database().read(|connection| complete_to(connection)).await.unwrap(), 4);
         assert_eq!(search.index_the_missed().await.unwrap(), 4);
         assert_eq!(indexed(&search).await, [2, 3, 4, 5, 6, 7, 8, 9, 10]);
         assert_eq!(search.note_progress().await.unwrap(), None);
-        assert_eq!(database.database().read(|connection| noted(connection)).await.unwrap(), 10);
+        assert_eq!(database.database().read(|connection| complete_to(connection)).await.unwrap(), 10);
         assert_eq!(search.index_the_missed().await.unwrap(), 0);
     }
 }
