@@ -1,6 +1,6 @@
-//! How long work stands, on stderr: a bar on a terminal, else a line now and then.
+//! How far work has come, on stderr: a bar on a terminal, else a line now and then.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -57,7 +57,8 @@ impl Progress {
             Kind::Lines => {
                 if self.shown.is_none_or(|shown| shown.elapsed() >= BETWEEN_LINES) {
                     self.shown = Some(Instant::now());
-                    eprintln!("{}", line(elapsed, first, (fraction, count), things));
+                    // A remark that can't be made is no reason to stop.
+                    let _ = writeln!(io::stderr(), "{}", line(elapsed, first, (fraction, count), things));
                 }
             }
         }

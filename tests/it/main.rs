@@ -21,6 +21,7 @@ mod kill9;
 mod people;
 mod protocol_page;
 mod raw;
+mod reindex;
 mod rng;
 mod server;
 mod simulate;

@@ -16,7 +16,7 @@ use self::walkers::{Pace, walk};
 use super::exit::Advise as _;
 use super::progress::Progress;
 use super::signals::Terminate;
-use super::{Context, Exit, arguments};
+use super::{Context, Exit, arguments, migrate};
 use crate::config::{Config, Deployment};
 use crate::message::{ChannelId, Kind, Millis, Seq};
 use crate::server::backends::{Stored, make_data_dir};
@@ -82,7 +82,11 @@ impl Args {
         let config = context.config()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let stored = Stored::open(&config).await?;
+            let hint = match config.deployment() {
+                Deployment::Embedded => "is this the server's data directory? see --data-dir and `aula config print`",
+                Deployment::Distributed => "are these the deployment's servers? see `aula config print`",
+            };
+            let stored = migrate::with_hint_or(Stored::open(&config).await, hint)?;
             let job = Job { args: &self, config: &config, context, stored };
             job.run().await
         })
@@ -200,7 +204,8 @@ impl Job<'_> {
         crate::crash_point!("reindex_before_swap");
         self.rebuild().swap().await?;
         desk.remove()?;
-        report.former = self.rebuild().indexes().await?.former;
+        let Indexes { live, former, .. } = self.rebuild().indexes().await?;
+        (report.index, report.former) = (live, former);
         self.report(report, Outcome::Replaced)
     }
 

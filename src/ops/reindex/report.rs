@@ -44,7 +44,7 @@ impl Outcome {
 #[derive(Debug, Serialize)]
 pub struct Report {
     outcome: Option<Outcome>,
-    index: String,
+    pub index: String,
     /// Kept for the way back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub former: Option<String>,

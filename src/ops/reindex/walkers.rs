@@ -123,6 +123,8 @@ where
                 if let Some(walk) = checkpoint.walks.get_mut(index) {
                     *walk = rest;
                 }
+                drop(checkpoint);
+                crate::crash_point!("reindex_step");
             }
             Err(error @ SearchError::Unavailable(_)) => {
                 let give_up = *give_up.get_or_insert_with(|| began + PATIENCE);

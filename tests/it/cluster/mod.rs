@@ -13,7 +13,7 @@ mod poison;
 mod promises;
 mod proxy;
 mod secured;
-mod servers;
+pub mod servers;
 mod storm;
 mod trial;
 

@@ -7,6 +7,7 @@
 mod size;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use elasticsearch::Elasticsearch;
@@ -34,6 +35,9 @@ const CHANNELS: usize = 64;
 const PAGE: usize = 500;
 /// Reads under way together, in each walk.
 const READS: usize = 4;
+/// How often, and after what time, entries that seem to be missing are looked for again.
+const LATE_TRIES: u32 = 10;
+const LATE_PAUSE: Duration = Duration::from_secs(1);
 /// Clocks of gateways may be apart: entries so much older than a moment may have been sent after it.
 const SKEW_MS: i64 = 60_000;
 
@@ -195,6 +199,13 @@ impl ElasticsearchRebuild {
         Ok(different)
     }
 
+    /// When an index was made.
+    async fn made(&self, index: &str) -> Result<Option<Millis>, SearchError> {
+        let details = self.call(Method::Get, &format!("/{index}/_settings"), Value::Null).await?;
+        let made = details[index]["settings"]["index"]["creation_date"].as_str();
+        Ok(made.and_then(|made| made.parse().ok()).map(Millis))
+    }
+
     async fn count(&self, alias: &str) -> Result<u64, SearchError> {
         self.call(Method::Post, &format!("/{alias}/_refresh"), Value::Null).await?;
         let counted = self.call(Method::Get, &format!("/{alias}/_count"), Value::Null).await?;
@@ -234,10 +245,22 @@ impl Rebuild for ElasticsearchRebuild {
     }
 
     async fn compare(&self, expected: u64, sample: usize) -> Result<Comparison, SearchError> {
-        self.being_built().await?;
-        let sample = self.sample(sample).await?;
-        let different = self.differences(&sample).await?;
-        Ok(Comparison { expected, found: self.count(&self.next()).await?, sampled: sample.len() as u64, different })
+        let made = self.made(&self.being_built().await?).await?;
+        // What came later may be on its way there still.
+        let mut sample = self.sample(sample).await?;
+        sample.retain(|message| made.is_none_or(|made| message.at <= made));
+        let (sampled, mut tries) = (sample.len() as u64, 0);
+        let different = loop {
+            let different = self.differences(&sample).await?;
+            // By the clock of a gateway that is slow.
+            if different.is_empty() || tries >= LATE_TRIES {
+                break different;
+            }
+            tries += 1;
+            tokio::time::sleep(LATE_PAUSE).await;
+            sample.retain(|message| different.contains(&(message.channel, message.seq)));
+        };
+        Ok(Comparison { expected, found: self.count(&self.next()).await?, sampled, different })
     }
 
     async fn swap(&self) -> Result<(), SearchError> {
@@ -265,10 +288,8 @@ impl Rebuild for ElasticsearchRebuild {
         let live = self.live().await?;
         let missing = || SearchError::Invalid("there is no former index".into());
         let former = self.behind(&self.former()).await?.ok_or_else(missing)?;
-        let details = self.call(Method::Get, &format!("/{live}/_settings"), Value::Null).await?;
         // The former one had all that was indexed until then, and more.
-        let made = details[&live]["settings"]["index"]["creation_date"].as_str();
-        let since = made.and_then(|made| made.parse().ok()).map(Millis);
+        let since = self.made(&live).await?;
         let actions = json!([
             {"remove": {"index": live, "alias": self.alias}},
             {"remove": {"index": former, "alias": self.former()}},
