@@ -10,7 +10,7 @@ use super::record::{ChannelNo, Entry, EntryNo, Record, Send, SendNo};
 use crate::message::{ChannelId, Seq};
 
 /// Of each promise, at most this many violations are described; the rest is only counted.
-pub const DESCRIBED: usize = 20;
+pub const DESCRIBED: usize = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Promise {

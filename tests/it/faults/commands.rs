@@ -9,11 +9,12 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["serve"],
     &["worker"],
     &["queue-stats"],
+    &["reindex"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],

@@ -10,7 +10,7 @@ use super::{Judged, Report};
 use crate::ops::output::printable;
 use crate::oracle::Counts;
 
-/// More violations than this help nobody on a terminal: the reports have all.
+/// More violations than this help nobody on a terminal: the reports have more.
 const VIOLATIONS_SHOWN: usize = 20;
 
 /// The terminal's width that everything fits in, but for texts that are longer by themselves.

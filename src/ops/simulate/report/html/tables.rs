@@ -9,7 +9,7 @@ use super::super::unit::{Unit, ratio};
 use super::charts::class;
 use crate::oracle::Counts;
 
-/// More violations than this make the page too large to look at: the JSON report has all.
+/// More violations than this make the page too large to look at: the JSON report has more.
 const VIOLATIONS_SHOWN: usize = 1000;
 
 fn count(value: u64) -> String {
