@@ -6,6 +6,7 @@
 mod accounts;
 pub mod arguments;
 pub mod config;
+pub mod dead_letters;
 pub mod exit;
 pub mod logging;
 pub mod migrate;
@@ -18,6 +19,7 @@ pub mod serve;
 pub mod shell;
 mod signals;
 pub mod simulate;
+mod terminal;
 pub mod token;
 pub mod user;
 pub mod verify_history;
@@ -70,6 +72,7 @@ enum Command {
     Migrate(migrate::Args),
     QueueStats(queue_stats::Args),
     Reindex(reindex::Args),
+    DeadLetters(dead_letters::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -86,6 +89,7 @@ impl Command {
             Self::Worker(args) => args.run(context),
             Self::QueueStats(args) => args.run(context),
             Self::Reindex(args) => args.run(context),
+            Self::DeadLetters(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),

@@ -27,4 +27,5 @@ mod server;
 mod simulate;
 mod smoke;
 mod swarm;
+mod terminal;
 mod wire;

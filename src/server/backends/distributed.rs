@@ -43,6 +43,7 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
     let consuming = Link::open(&config.rabbitmq, &format!("{role}, consuming")).await?;
     let topology = Arc::new(Topology::new(&Values::configured(config))?);
     let queue = open_queue(config, &topology, publishing.clone(), consuming.clone()).await?;
+    let queue: Arc<dyn TaskQueue> = Arc::new(queue);
 
     let client = connect_elasticsearch(&config.elasticsearch)?;
     let (timeout, total_cap) = (config.search.timeout, config.search.total_cap as u64);
@@ -77,7 +78,7 @@ pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Look> {
     let link = Link::open(&config.rabbitmq, "looking").await?;
     let place = format!("RabbitMQ at {}", link.address());
     let queue = open_queue(config, &topology, link.clone(), link).await?;
-    Ok(Look { queue, place })
+    Ok(Look { queue: Arc::new(queue.clone()), dead_letters: Arc::new(queue), place })
 }
 
 async fn open_queue(
@@ -85,10 +86,10 @@ async fn open_queue(
     topology: &Topology,
     publishing: Link,
     consuming: Link,
-) -> anyhow::Result<Arc<dyn TaskQueue>> {
+) -> anyhow::Result<RabbitQueue> {
     let (management, publish_window) = (Management::new(&config.rabbitmq)?, config.rabbitmq.publish_window);
     let options = RabbitQueueOptions { publishing, consuming, management, publish_window };
-    Ok(Arc::new(RabbitQueue::open(topology, options).await?))
+    Ok(RabbitQueue::open(topology, options).await?)
 }
 
 /// Different for each start: a queue of the one before may still be there.

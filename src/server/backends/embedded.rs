@@ -82,7 +82,7 @@ pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Look> {
     let in_file = || path.display().to_string();
     let database = Database::open(&path, &Options::default()).with_context(in_file)?;
     let queue = SqliteQueue::look(database, config.data_dir.clone()).await.with_context(in_file)?;
-    Ok(Look { queue: Arc::new(queue), place: in_file() })
+    Ok(Look { queue: Arc::new(queue.clone()), dead_letters: Arc::new(queue), place: in_file() })
 }
 
 struct EventsTable(Database);

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::auth::secret::{SigningKeys, keys_file};
 use super::auth::{Accounts, Auth, AuthOptions};
 use super::events::{EventBus, EventSink, EventSource};
-use super::queue::TaskQueue;
+use super::queue::{DeadLetters, TaskQueue};
 use super::search::{Search, SearchAnswers, SearchIndex};
 use super::store::Store;
 use super::worker::WorkerOptions;
@@ -95,6 +95,7 @@ impl Backends {
 /// A queue to look at.
 pub struct Look {
     pub queue: Arc<dyn TaskQueue>,
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// The file, or the broker.
     pub place: String,
 }

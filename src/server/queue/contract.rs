@@ -2,6 +2,7 @@
 //! the end of the list.
 
 mod consumers;
+mod dead_letters;
 mod handed_over;
 mod model;
 mod producers;
@@ -15,7 +16,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{Confirm, Consumer, Delivery, Family, Lane, LaneStats, QueueError, TaskQueue, enqueue_confirmed};
+use super::{
+    Confirm, Consumer, DeadLetters, Delivery, Family, Lane, LaneStats, QueueError, TaskQueue, enqueue_confirmed,
+};
 
 /// Queues under test, which several processes may have open.
 #[async_trait]
@@ -40,6 +43,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
 #[async_trait]
 pub trait Process: Send + Sync {
     fn queue(&self) -> Arc<dyn TaskQueue>;
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters>;
 
     /// What it does when it is killed: nothing any more. `consumers` are its own, all of them.
     async fn kill(self, consumers: Vec<Box<dyn Consumer>>);
@@ -81,6 +86,11 @@ macro_rules! contract_of {
             consumers: a_second_consumer_takes_over_from_a_dropped_one,
             consumers: a_second_process_takes_over_from_a_killed_one,
             consumers: whoever_gives_up_waiting_leaves_the_lane_to_others,
+            dead_letters: a_walk_sees_them_in_order_and_changes_nothing,
+            dead_letters: what_is_put_back_comes_at_the_end_of_its_lane_as_a_repetition,
+            dead_letters: only_what_is_removed_is_gone,
+            dead_letters: a_walk_ends_though_what_it_puts_back_dies_again,
+            dead_letters: a_kill_while_tasks_are_put_back_loses_none,
         ]);
     };
     (@ $module:ident, $backend:ty, [$($part:ident: $test:ident),* $(,)?]) => {

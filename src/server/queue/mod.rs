@@ -6,6 +6,7 @@
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
+mod dead_letters;
 mod rabbitmq;
 mod sqlite;
 mod task;
@@ -16,6 +17,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::message::Millis;
+
+pub use dead_letters::{DeadLetter, DeadLetters, Walk};
 pub use rabbitmq::{RabbitQueue, RabbitQueueOptions};
 pub use sqlite::{SqliteQueue, SqliteQueueOptions};
 pub use task::{
@@ -81,7 +85,7 @@ pub type Tag = u64;
 pub struct Delivery {
     pub tag: Tag,
     pub payload: Bytes,
-    /// It may have been delivered before, to this or another consumer.
+    /// It may have been delivered before, to this or another consumer; so also what was put back after it had died.
     pub redelivered: bool,
     /// Where the queue has kept it nowhere: what came of it is the first thing that is.
     pub unconfirmed: Option<Unconfirmed>,
@@ -153,12 +157,42 @@ pub struct LaneStats {
     pub shard: u16,
     /// Tasks not acknowledged.
     pub depth: u64,
+    /// Of these, those that no consumer has in hand; `None` where that can't be told.
+    pub ready: Option<u64>,
+    /// Those that one has; `None` where that can't be told.
+    pub unacknowledged: Option<u64>,
     /// Age of the oldest of them, in milliseconds; `None` also where that can't be told.
     pub oldest_ms: Option<u64>,
     /// Those of a family that has one place for all are told at shard 0.
     pub dead_letters: u64,
+    /// Those who consume it or stand by; of the embedded queue only the one who does is known.
+    pub consumers: u64,
     /// The process that consumes it, if any does.
     pub consumer: Option<String>,
+}
+
+/// What goes through a lane, as far as it can be told.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LaneFlow {
+    /// Tasks a second that came in, lately.
+    pub in_per_s: Option<f64>,
+    /// Tasks a second that were acknowledged, lately.
+    pub out_per_s: Option<f64>,
+    /// Tasks that were delivered again, since the queue's figures were last reset.
+    pub redelivered: Option<u64>,
+    /// What the lane takes of the broker's memory.
+    pub memory_bytes: Option<u64>,
+    /// When the task that is next was published.
+    pub head_at: Option<Millis>,
+}
+
+/// [`LaneFlow`] of each lane.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Flows {
+    /// In the order of [`TaskQueue::stats`].
+    pub lanes: Vec<LaneFlow>,
+    /// Tasks that ever came into all lanes together: the difference of two looks is what came in between.
+    pub enqueued: Option<u64>,
 }
 
 /// The producer's side, and the way to a consumer.
@@ -181,6 +215,10 @@ pub trait TaskQueue: Send + Sync + 'static {
     async fn consume(&self, lane: Lane, prefetch: usize) -> Result<Box<dyn Consumer>, QueueError>;
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError>;
+
+    /// What costs more to ask than [`stats`](Self::stats): for people who look, not for probes. What can't be told is
+    /// `None`; that is no error.
+    async fn flows(&self) -> Result<Flows, QueueError>;
 
     /// Tries out whether a task could be kept now, without leaving one. For readiness probes.
     async fn probe(&self) -> Result<(), QueueError>;

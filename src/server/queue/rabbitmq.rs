@@ -4,6 +4,7 @@
 //! repeats it as a repetition. A consumer lives as long as its AMQP channel; after that nothing of it reaches the broker.
 
 mod consumer;
+mod dead_letters;
 mod publisher;
 mod stats;
 mod tracker;
@@ -22,7 +23,7 @@ use tokio::time::timeout;
 
 use self::consumer::{RabbitConsumer, Taken};
 use self::publisher::{Publish, Publisher};
-use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, TaskQueue};
+use super::{Confirm, Consumer, Family, Flows, Lane, LaneStats, QueueError, TaskQueue};
 use crate::server::rabbitmq::management::Management;
 use crate::server::rabbitmq::topology::{self, DB_TASKS, Topology, TopologyError, shard_queue};
 use crate::server::rabbitmq::{Link, Unavailable};
@@ -107,6 +108,10 @@ impl TaskQueue for RabbitQueue {
 
     async fn stats(&self) -> Result<Vec<LaneStats>, QueueError> {
         stats::collect(&self.inner).await
+    }
+
+    async fn flows(&self) -> Result<Flows, QueueError> {
+        Ok(stats::flows(&self.inner).await)
     }
 
     async fn probe(&self) -> Result<(), QueueError> {

@@ -3,6 +3,7 @@
 //! will be.
 
 mod consumer;
+mod dead_letters;
 mod lease;
 mod tail;
 
@@ -18,7 +19,7 @@ use rusqlite::{OptionalExtension, params};
 use self::consumer::SqliteConsumer;
 use self::lease::Leases;
 use self::tail::{Tail, Tails, Way};
-use super::{Confirm, Consumer, Family, Lane, LaneStats, QueueError, Task, TaskQueue};
+use super::{Confirm, Consumer, Family, Flows, Lane, LaneFlow, LaneStats, QueueError, Task, TaskQueue};
 use crate::message::Millis;
 use crate::server::sqlite::holder::{self, Holder};
 use crate::server::sqlite::{Admission, Database, DbError};
@@ -273,6 +274,19 @@ impl TaskQueue for SqliteQueue {
         self.inner.count().await
     }
 
+    async fn flows(&self) -> Result<Flows, QueueError> {
+        let of = |family| usize::from(self.shards(family));
+        let lanes = Family::ALL.into_iter().map(of).sum();
+        // Ids are given to the tasks of all lanes in turn, and never twice.
+        let enqueued = self.inner.database.read(|connection| {
+            let last = connection
+                .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'tasks'", [], |row| row.get::<_, i64>(0));
+            last.optional()
+        });
+        let enqueued = enqueued.await.map_err(queue_error)?.unwrap_or(0);
+        Ok(Flows { lanes: vec![LaneFlow::default(); lanes], enqueued: u64::try_from(enqueued).ok() })
+    }
+
     async fn probe(&self) -> Result<(), QueueError> {
         self.inner.database.write_as(Admission::Bounded, touch).await.map_err(queue_error)
     }
@@ -329,8 +343,11 @@ async fn lane_stats(database: &Database, data_dir: &Path, lanes: Vec<Lane>) -> R
                 queue: family.as_str().to_owned(),
                 shard,
                 depth: depth as u64,
+                ready: None,
+                unacknowledged: None,
                 oldest_ms: oldest.map(|at| now.saturating_sub(at).max(0) as u64),
                 dead_letters: dead as u64,
+                consumers: u64::from(consumer.is_some()),
                 consumer,
             })
         };

@@ -41,6 +41,38 @@ pub struct QueueCounts {
     pub messages_unacknowledged: u64,
 }
 
+/// What the interface measures of a queue, some seconds old. A broker whose `rates_mode` is `none` measures no rates.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MeasuredQueue {
+    pub name: String,
+    /// Of the broker's process for it, in bytes.
+    pub memory: Option<u64>,
+    /// When the first message was published, in Unix seconds; not every release tells it.
+    #[serde(default, deserialize_with = "number_if_any")]
+    pub head_message_timestamp: Option<i64>,
+    pub message_stats: Option<MessageStats>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MessageStats {
+    #[serde(default)]
+    pub redeliver: u64,
+    pub publish_details: Option<Rate>,
+    pub ack_details: Option<Rate>,
+}
+
+/// A second, over the last interval.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Rate {
+    pub rate: f64,
+}
+
+/// An empty queue has an empty text there.
+fn number_if_any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let value: Option<serde_json::Value> = Option::deserialize(deserializer)?;
+    Ok(value.and_then(|value| value.as_i64()))
+}
+
 #[derive(Debug, Deserialize)]
 struct QueueConsumer {
     queue: QueueName,
@@ -102,6 +134,14 @@ impl Management {
         // Totals alone: the rates and histories of each queue cost the broker far more.
         let query = [("disable_stats", "true"), ("enable_queue_totals", "true")];
         let queues: Vec<QueueCounts> = self.get(&["queues", &self.vhost], &query).await?;
+        Ok(queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect())
+    }
+
+    /// What is measured of all queues of the virtual host, by name: totals of each, not by channel or exchange.
+    pub async fn measured_queues(&self) -> Result<HashMap<String, MeasuredQueue>, Unavailable> {
+        let columns = "name,memory,head_message_timestamp,message_stats.redeliver,message_stats.publish_details.rate,\
+                       message_stats.ack_details.rate";
+        let queues: Vec<MeasuredQueue> = self.get(&["queues", &self.vhost], &[("columns", columns)]).await?;
         Ok(queues.into_iter().map(|queue| (queue.name.clone(), queue)).collect())
     }
 

@@ -220,8 +220,10 @@ impl Channel {
             // Never in a lane of db_tasks; whoever put it there gets nothing for it.
             Task::Index(_) | Task::Search(_) => false,
         };
-        // What is decided already may rest on what is not stored yet, and would be lost with it.
-        if needs_store || (unconfirmed.is_some() && !self.is_stored()) {
+        // What is decided already may rest on what is not stored yet, and would be lost with it: so if this task is in
+        // memory alone, or one before it is. (Of those that are kept, all would come again.)
+        let rests_on_memory = unconfirmed.is_some() || self.unsaid_until > self.stored_seq;
+        if needs_store || (rests_on_memory && !self.is_stored()) {
             self.pending.tags.push(tag);
             self.pending.unconfirmed.extend(unconfirmed);
         } else {

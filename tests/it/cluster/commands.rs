@@ -107,7 +107,15 @@ async fn without_a_broker_commands_name_it() {
         cable.refuse();
         let builder = Builder::on_servers(&namespace);
         tokio::task::block_in_place(|| {
-            for words in [&["queue-stats"][..], &["queue-stats", "--watch"], &["worker", "--queue", "db_tasks"]] {
+            let commands = [
+                &["queue-stats"][..],
+                &["queue-stats", "--watch"],
+                &["queue-stats", "--check", "depth<1"],
+                &["dead-letters", "list"],
+                &["dead-letters", "retry", "--yes"],
+                &["worker", "--queue", "db_tasks"],
+            ];
+            for words in commands {
                 let (status, _, said) = builder.aula(words);
                 assert_eq!(status.code(), Some(1), "{words:?}: {said}");
                 assert!(said.contains(&cable.addr().to_string()), "{words:?}: {said}");

@@ -4,6 +4,7 @@
 mod balancer;
 mod behind;
 mod commands;
+mod dead_letters;
 mod kills;
 mod migrate;
 pub mod namespace;

@@ -9,12 +9,17 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 31] = [
     &[],
     &["serve"],
     &["worker"],
     &["queue-stats"],
     &["reindex"],
+    &["dead-letters"],
+    &["dead-letters", "list"],
+    &["dead-letters", "show"],
+    &["dead-letters", "retry"],
+    &["dead-letters", "purge"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],
@@ -79,7 +84,12 @@ async fn queue_stats_of_a_running_a_killed_and_a_stopped_server() {
         let ours = |consumer: &Option<String>| consumer.as_ref().is_some_and(|name| name.starts_with(&serving));
         assert!(running.iter().all(ours), "{running:?}");
         let (status, table, _) = on.aula(&["queue-stats"]);
-        assert!(status.success() && table.lines().count() == 5, "{table}");
+        assert!(status.success() && table.lines().count() == 6 && table.contains("\nall lanes: "), "{table}");
+        assert!(!table.contains('\x1b') && table.lines().skip(1).take(4).all(|line| line.ends_with("  ok")), "{table}");
+        for columns in [100, 60, 40] {
+            let (_, table, _) = on.clone().env("COLUMNS", columns).aula(&["queue-stats"]);
+            assert!(table.lines().all(|line| line.chars().count() <= columns), "{columns}: {table}");
+        }
         assert!(table.starts_with("QUEUE") && table.contains("index_tasks") && table.contains(&serving), "{table}");
         let (exit, one) = json(&on, &["queue-stats", "--queue", "index_tasks"]);
         assert_eq!((exit, one.as_array().map(Vec::len)), (0, Some(1)), "{one}");

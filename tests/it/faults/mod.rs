@@ -4,6 +4,7 @@
 mod clock_jump;
 mod commands;
 mod corrupt;
+mod dead_letters;
 mod drain;
 mod full_disk;
 mod logs;

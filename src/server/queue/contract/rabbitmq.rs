@@ -80,6 +80,10 @@ impl Process for RabbitProcess {
         Arc::new(self.queue.clone())
     }
 
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::new(self.queue.clone())
+    }
+
     async fn kill(self, consumers: Vec<Box<dyn Consumer>>) {
         self.proxy.accept(false);
         self.proxy.cut();

@@ -54,6 +54,10 @@ impl Process for SqliteProcess {
         Arc::new(self.queue.clone())
     }
 
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::new(self.queue.clone())
+    }
+
     async fn kill(self, consumers: Vec<Box<dyn Consumer>>) {
         // To others, a process without its lock is dead; its rows stay as they are.
         std::fs::remove_file(&self.lock_file).unwrap();

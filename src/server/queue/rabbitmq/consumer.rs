@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::super::{Consumer, Delivery, Family, Lane, QueueError, Tag, enqueue_confirmed_by};
+use super::dead_letters::headers::{deaths_before, died};
 use super::publisher::{Publish, PublishId, Publisher};
 use super::tracker::{Ack, InHand, Tracker};
 use super::{TIMEOUT, queue_name};
@@ -41,6 +42,17 @@ pub(super) struct Taken {
     channel: Channel,
     state: Mutex<State>,
     holds_back: Notify,
+}
+
+/// How full a consumer's lane is.
+pub(super) struct Depth {
+    pub ready: u64,
+    /// In this consumer's hands.
+    pub in_hand: u64,
+    /// When the oldest of these was enqueued.
+    pub oldest: Option<Millis>,
+    /// This one, and those who stand by.
+    pub consumers: u64,
 }
 
 struct State {
@@ -165,19 +177,24 @@ impl Taken {
         }
     }
 
-    /// Ready tasks, those in this consumer's hands, and when the oldest of these was enqueued. Exact: the question goes
-    /// through the consumer's own channel, behind its acknowledgements, and the answer comes behind its deliveries.
-    pub(super) async fn depth(&self) -> Result<(u64, u64, Option<Millis>), QueueError> {
+    /// Exact: the question goes through the consumer's own channel, behind its acknowledgements, and the answer comes
+    /// behind its deliveries.
+    pub(super) async fn depth(&self) -> Result<Depth, QueueError> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let asked = async {
             Ok(self.channel.queue_declare(queue_name(self.lane).into(), options, FieldTable::default()).await?)
         };
-        let ready = within(asked).await?.message_count();
+        let queue = within(asked).await?;
         let mut state = self.state.lock();
         // The call that waits for tasks has to look at what this takes from the stream.
         let waker = state.waker.take();
         state.receive(self.lane, &mut Context::from_waker(Waker::noop()));
-        let depth = (u64::from(ready), state.tracker.unacknowledged() as u64, state.tracker.oldest());
+        let depth = Depth {
+            ready: u64::from(queue.message_count()),
+            in_hand: state.tracker.unacknowledged() as u64,
+            oldest: state.tracker.oldest(),
+            consumers: u64::from(queue.consumer_count()),
+        };
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -207,6 +224,7 @@ impl State {
     fn take_in(&mut self, message: lapin::message::Delivery) {
         let id = message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<PublishId>().ok());
         let payload = Bytes::from(message.data);
+        let deaths = message.properties.headers().as_ref().map_or(0, deaths_before);
         let task =
             InHand { payload: payload.clone(), at: id.map(|id| id.at), headers: message.properties.headers().clone() };
         if !self.tracker.delivered(message.delivery_tag, task) {
@@ -219,7 +237,8 @@ impl State {
         self.buffer.push_back(Delivery {
             tag: message.delivery_tag,
             payload,
-            redelivered: message.redelivered,
+            // What was put back has been delivered before it died.
+            redelivered: message.redelivered || deaths > 0,
             unconfirmed: None,
         });
     }
@@ -274,10 +293,7 @@ impl Consumer for RabbitConsumer {
         let text = |text: String| AMQPValue::LongString(text.into());
         headers.insert("reason".into(), text(reason.to_owned()));
         headers.insert("lane".into(), text(lane.to_string()));
-        // It may have died before, and been sent back.
-        if !headers.contains_key("died-at-ms") {
-            headers.insert("died-at-ms".into(), AMQPValue::LongLongInt(Millis::now().0));
-        }
+        died(&mut headers, Millis::now());
         if let Some(at) = at {
             headers.insert("enqueued-at-ms".into(), AMQPValue::LongLongInt(at.0));
         }

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::{Family, Lane, LaneStats, QueueError};
+use super::super::{Family, Flows, Lane, LaneFlow, LaneStats, QueueError};
 use super::consumer::Taken;
 use super::{Inner, SHARED, queue_name};
 use crate::message::Millis;
-use crate::server::rabbitmq::management::{Management, QueueCounts};
+use crate::server::rabbitmq::management::{Management, MeasuredQueue, QueueCounts};
 use crate::server::rabbitmq::process;
 use crate::server::rabbitmq::topology::present::Looker;
 
@@ -82,26 +82,58 @@ async fn lane_stats(
         queue: lane.family.as_str().to_owned(),
         shard: lane.shard,
         depth: 0,
+        ready: None,
+        unacknowledged: None,
         oldest_ms: None,
         dead_letters: 0,
+        consumers: 0,
         consumer: None,
     };
     if let Some(own) = own(inner, lane)
-        && let Ok((ready, in_hand, oldest)) = own.depth().await
+        && let Ok(depth) = own.depth().await
     {
-        stats.depth = ready + in_hand;
-        stats.oldest_ms = oldest.map(|at| Millis::now().0.saturating_sub(at.0).max(0) as u64);
+        stats.depth = depth.ready + depth.in_hand;
+        (stats.ready, stats.unacknowledged) = (Some(depth.ready), Some(depth.in_hand));
+        stats.consumers = depth.consumers;
+        stats.oldest_ms = depth.oldest.map(|at| Millis::now().0.saturating_sub(at.0).max(0) as u64);
         stats.consumer = Some(process());
         return Ok(stats);
     }
     let name = queue_name(lane);
     let Some(count) = looker.count(&name).await? else { return Ok(stats) };
-    stats.depth = count.ready;
+    (stats.depth, stats.ready, stats.consumers) = (count.ready, Some(count.ready), count.consumers);
+    stats.unacknowledged = others.counts.get(&name).map(|counts| counts.messages_unacknowledged);
     if count.consumers > 0 {
-        stats.depth += others.counts.get(&name).map_or(0, |counts| counts.messages_unacknowledged);
+        stats.depth += stats.unacknowledged.unwrap_or(0);
         stats.consumer = Some(others.consumer(&name));
     }
     Ok(stats)
+}
+
+/// Without the management interface nothing is known.
+pub(super) async fn flows(inner: &Inner) -> Flows {
+    let measured = match inner.options.management.as_ref() {
+        Some(management) => management.measured_queues().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "rates and memory can't be told");
+            HashMap::new()
+        }),
+        None => HashMap::new(),
+    };
+    let families = [(Family::DbTasks, inner.shards), (Family::IndexTasks, SHARED), (Family::SearchTasks, SHARED)];
+    let lanes = families.into_iter().flat_map(|(family, shards)| (0..shards).map(move |shard| Lane { family, shard }));
+    let of_lane = |lane| measured.get(&queue_name(lane)).map(flow).unwrap_or_default();
+    Flows { lanes: lanes.map(of_lane).collect(), enqueued: None }
+}
+
+fn flow(queue: &MeasuredQueue) -> LaneFlow {
+    let totals = queue.message_stats.as_ref();
+    LaneFlow {
+        in_per_s: totals.and_then(|totals| totals.publish_details.as_ref()).map(|details| details.rate),
+        out_per_s: totals.and_then(|totals| totals.ack_details.as_ref()).map(|details| details.rate),
+        redelivered: totals.map(|totals| totals.redeliver),
+        memory_bytes: queue.memory,
+        head_at: queue.head_message_timestamp.map(|seconds| Millis(seconds.saturating_mul(1000))),
+    }
 }
 
 fn own(inner: &Inner, lane: Lane) -> Option<Arc<Taken>> {

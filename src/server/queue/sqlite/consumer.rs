@@ -41,12 +41,14 @@ impl SqliteConsumer {
         let (lane, cursor) = (self.held.lane, self.cursor);
         let read = self.database.read(move |connection| {
             let mut tasks = connection.prepare_cached(
-                "SELECT id, payload FROM tasks WHERE family = ?1 AND shard = ?2 AND id > ?3 ORDER BY id LIMIT ?4",
+                "SELECT id, payload, deaths > 0 FROM tasks WHERE family = ?1 AND shard = ?2 AND id > ?3
+                 ORDER BY id LIMIT ?4",
             )?;
             let rows =
                 tasks.query_map(params![lane.family.as_str(), lane.shard, cursor as i64, max as i64], |row| {
                     let (tag, payload) = (row.get::<_, i64>(0)? as Tag, Bytes::from(row.get::<_, Vec<u8>>(1)?));
-                    Ok(Delivery { tag, payload, redelivered: false, unconfirmed: None })
+                    // What was put back has been delivered before it died.
+                    Ok(Delivery { tag, payload, redelivered: row.get(2)?, unconfirmed: None })
                 })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         });
@@ -57,7 +59,7 @@ impl SqliteConsumer {
         self.unacknowledged += tasks.len();
         for task in tasks.iter_mut().filter(|task| has_row(task.tag)) {
             self.cursor = task.tag;
-            task.redelivered = task.tag <= self.held.inherited_up_to;
+            task.redelivered |= task.tag <= self.held.inherited_up_to;
         }
         tasks
     }
@@ -151,8 +153,10 @@ impl Consumer for SqliteConsumer {
         let moved = self.database.write(move |connection| {
             connection
                 .prepare_cached(
-                    "INSERT OR IGNORE INTO dead_letters (id, family, shard, payload, enqueued_at, reason, died_at)
-                     SELECT id, family, shard, payload, enqueued_at, ?2, ?3 FROM tasks WHERE id = ?1",
+                    "INSERT OR IGNORE INTO dead_letters
+                       (id, family, shard, payload, enqueued_at, reason, died_at, deaths, first_died_at)
+                     SELECT id, family, shard, payload, enqueued_at, ?2, ?3, deaths + 1, coalesce(first_died_at, ?3)
+                     FROM tasks WHERE id = ?1",
                 )?
                 .execute(params![tag as i64, reason, died_at.0])?;
             connection.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([tag as i64])

@@ -535,6 +535,29 @@ proptest! {
     }
 }
 
+/// A row behind a task that is in memory alone is judged on what that made, and must not be done with before it is stored.
+#[test]
+fn a_kept_task_does_not_rest_on_one_that_may_vanish() {
+    let create = |tag: Tag, creator| {
+        Task::Create(CreateTask {
+            channel: CHANNEL,
+            id: Uuid::from_u128(1_000 + u128::from(tag)),
+            kind: ChannelKind::Group,
+            name: None,
+            members: vec![user(creator)],
+            at: accepted_at(tag),
+            origin: Origin { session: Uuid::nil(), reference: None },
+        })
+    };
+    let tasks = [(1, create(1, "dan")), (2, create(2, "ada"))];
+    let steps = [Step::Load, Step::Deliver(2), Step::Advance, Step::Say, Step::Finish, Step::Crash(0)];
+    let disturbed = run(&tasks, &BTreeSet::from([1]), &steps);
+    assert_eq!(disturbed.vanished, BTreeSet::from([1]));
+    let undisturbed = run(&tasks[1..], &BTreeSet::new(), &[]);
+    assert_eq!(disturbed.log.len(), 1);
+    assert_eq!(disturbed.log, undisturbed.log);
+}
+
 #[test]
 fn who_asks_again_while_the_answer_leaves_is_answered_again() {
     let send = |tag: Tag| SendTask {
