@@ -135,7 +135,7 @@ pub struct Verdict {
 /// One promise broken once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// `P1` … `P11`, or `Wire`.
+    /// `P1` … `P12`, or `Wire`.
     pub promise: String,
     /// Who saw what, for people.
     pub seen: String,

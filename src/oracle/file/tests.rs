@@ -67,7 +67,7 @@ fn a_record_of_the_first_version_is_read() {
     let (mut record, _) = synth::long_record(1, 50);
     record.searches.clear();
     let text = String::from_utf8(written(&record)).unwrap();
-    let first = text.replacen("history\",2", "history\",1", 1);
+    let first = text.replacen("history\",3", "history\",1", 1);
     assert_ne!(first, text);
     assert_eq!(Record::read(first.as_bytes()).unwrap(), record);
 }
@@ -87,7 +87,7 @@ fn a_bad_line_is_named() {
     let cases = [
         (problem(""), "line 1: the file ends without the line `end`"),
         (problem("{\"user\":\"ada\"}\n"), "line 1: no recorded history"),
-        (with("history\",2", "history\",3"), "line 1: format version 3; this program reads versions 1 to 2"),
+        (with("history\",3", "history\",3"), "line 1: format version 3; this program reads versions 1 to 2"),
         (second("{\"usr\":\"bob\"}"), "line 3: column 6: unknown variant `usr`, expected one of"),
         (second(&first), "line 3: this user came before, as number 0"),
         (second("bob"), "line 3: column 1: expected value"),
