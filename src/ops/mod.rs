@@ -6,12 +6,14 @@
 mod accounts;
 pub mod arguments;
 pub mod config;
+mod confirm;
 pub mod dead_letters;
 pub mod exit;
 pub mod logging;
 pub mod migrate;
 pub mod output;
 mod progress;
+mod purge_channel;
 pub mod queue_stats;
 pub mod reindex;
 mod runtime;
@@ -73,6 +75,7 @@ enum Command {
     QueueStats(queue_stats::Args),
     Reindex(reindex::Args),
     DeadLetters(dead_letters::Args),
+    PurgeChannel(purge_channel::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -90,6 +93,7 @@ impl Command {
             Self::QueueStats(args) => args.run(context),
             Self::Reindex(args) => args.run(context),
             Self::DeadLetters(args) => args.run(context),
+            Self::PurgeChannel(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),

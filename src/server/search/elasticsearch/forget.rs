@@ -2,9 +2,9 @@
 
 use elasticsearch::indices::IndicesRefreshParts;
 use elasticsearch::params::Conflicts;
-use elasticsearch::{DeleteByQueryParts, Elasticsearch};
+use elasticsearch::{CountParts, DeleteByQueryParts, Elasticsearch};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client;
 use crate::server::queue::IndexRange;
@@ -27,14 +27,11 @@ pub(super) async fn remove(es: &Elasticsearch, alias: &str, entries: IndexRange)
     if !refreshed.status_code().is_success() {
         return Err(SearchError::Unavailable(client::refusal(refreshed).await));
     }
-    let IndexRange { channel, first, last } = entries;
-    let of_channel = json!({"term": {"channel": channel}});
-    let between = json!({"range": {"seq": {"gte": first, "lte": last}}});
     let response = es
         .delete_by_query(DeleteByQueryParts::Index(&[alias]))
         .conflicts(Conflicts::Proceed)
         .refresh(true)
-        .body(json!({"query": {"bool": {"filter": [of_channel, between]}}}))
+        .body(of(entries))
         .send()
         .await
         .map_err(unavailable)?;
@@ -50,4 +47,25 @@ pub(super) async fn remove(es: &Elasticsearch, alias: &str, entries: IndexRange)
         )));
     }
     Ok(answer.deleted)
+}
+
+/// How many documents of these entries can be found behind an alias.
+pub(super) async fn count(es: &Elasticsearch, alias: &str, entries: IndexRange) -> Result<u64, SearchError> {
+    #[derive(Deserialize)]
+    struct Counted {
+        count: u64,
+    }
+    let unavailable = |error: elasticsearch::Error| SearchError::Unavailable(client::failure(&error));
+    let response = es.count(CountParts::Index(&[alias])).body(of(entries)).send().await.map_err(unavailable)?;
+    if !response.status_code().is_success() {
+        return Err(SearchError::Unavailable(client::refusal(response).await));
+    }
+    let Counted { count } = response.json().await.map_err(unavailable)?;
+    Ok(count)
+}
+
+fn of(IndexRange { channel, first, last }: IndexRange) -> Value {
+    let of_channel = json!({"term": {"channel": channel}});
+    let between = json!({"range": {"seq": {"gte": first, "lte": last}}});
+    json!({"query": {"bool": {"filter": [of_channel, between]}}})
 }
