@@ -11,6 +11,7 @@ pub mod dead_letters;
 pub mod exit;
 pub mod logging;
 pub mod migrate;
+pub mod moving;
 pub mod output;
 mod progress;
 mod purge_channel;
@@ -76,6 +77,10 @@ enum Command {
     Reindex(reindex::Args),
     DeadLetters(dead_letters::Args),
     PurgeChannel(purge_channel::Args),
+    Export(moving::export::Args),
+    Import(moving::import::Args),
+    Backup(moving::backup::Args),
+    Restore(moving::restore::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -94,6 +99,10 @@ impl Command {
             Self::Reindex(args) => args.run(context),
             Self::DeadLetters(args) => args.run(context),
             Self::PurgeChannel(args) => args.run(context),
+            Self::Export(args) => args.run(context),
+            Self::Import(args) => args.run(context),
+            Self::Backup(args) => args.run(context),
+            Self::Restore(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),
