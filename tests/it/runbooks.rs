@@ -30,7 +30,8 @@ fn commands(page: &str, text: &str) -> Vec<Shown> {
         let mut add = |command: &str| {
             found.push(Shown { page: page.to_owned(), line: number + 1, command: command.to_owned() });
         };
-        match line.strip_prefix("    ").filter(|rest| rest.starts_with("aula ")) {
+        // Further to the right in a list.
+        match line.strip_prefix("    ").map(str::trim_start).filter(|rest| rest.starts_with("aula ")) {
             Some(rest) => {
                 let mut whole = rest.to_owned();
                 while let Some(begun) = whole.strip_suffix('\\') {
