@@ -41,7 +41,7 @@ fn check_histories(record: &Record, log: &Log, purges: &Purges, found: &mut Foun
                 continue;
             }
             // What nobody was shown before it was purged is missed by nobody.
-            let is_purged = entry.seq > next && entry.seq <= purges.through(history.channel) + 1;
+            let is_purged = entry.seq > next && entry.seq <= purges.through(history.channel).saturating_add(1);
             if entry.seq != next && !is_purged {
                 found.add(Promise::P9, || {
                     let detail = format!("{}: seq {} stands where {next} should", who(), entry.seq);
