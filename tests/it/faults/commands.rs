@@ -9,7 +9,7 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 36] = [
     &[],
     &["serve"],
     &["worker"],
@@ -21,6 +21,10 @@ const COMMANDS: [&[&str]; 32] = [
     &["dead-letters", "retry"],
     &["dead-letters", "purge"],
     &["purge-channel"],
+    &["export"],
+    &["import"],
+    &["backup"],
+    &["restore"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],
