@@ -34,7 +34,7 @@ async fn a_backup_under_load_has_all_that_was_persisted_before() {
             killed(&on, &words, "backup_step:1");
             assert!(!folder.join("aula.db").exists());
             killed(&on, &words, "backup_before_manifest:1");
-            let said = refused(&on, &["--data-dir", "elsewhere", "restore", text(&folder)], 1);
+            let said = refused(&Server::builder(), &["restore", text(&folder)], 1);
             assert!(said.contains("was not finished"), "{said}");
             let report = done(&on, &words, "backed_up");
             assert!(report["messages"].as_u64() > Some(50), "{report}");

@@ -19,7 +19,7 @@ const SIGKILL: i32 = 9;
 const END_LIMIT: Duration = Duration::from_secs(20);
 /// Entries of the long channel: more than are moved at once.
 const LONG: u64 = 1_300;
-/// Channels with one entry each.
+/// Channels with two entries each.
 const SHORT: u64 = 150;
 
 /// A command's exit status, its report, and what it complained about.
@@ -124,11 +124,14 @@ impl Lot {
              CREATE TEMP TABLE short AS WITH RECURSIVE more(n) AS (SELECT 1000 UNION ALL SELECT n + 1 FROM more
                                                                   WHERE n < 999 + {SHORT}) SELECT n FROM more;
              INSERT INTO channels (channel, channel_id, kind, name, created_at, last_seq, last_at)
-             SELECT n, randomblob(16), 'group', 'plot ' || n, {now}, 1, {now} FROM short;
-             INSERT INTO users_by_channel SELECT n, 'bob', 'owner', 1, 1, 1 FROM short;
+             SELECT n, randomblob(16), 'group', 'plot ' || n, {now}, 2, {now} FROM short;
+             INSERT INTO users_by_channel SELECT n, 'bob', 'owner', 1, 2, 1 FROM short;
              INSERT INTO channels_by_username SELECT 'bob', n, 1 FROM short;
              INSERT INTO messages (channel, seq, id, sender, client_id, kind, body, at)
-             SELECT n, 1, randomblob(16), 'bob', randomblob(16), 'text', 'plum ' || n, {now} FROM short;
+             SELECT n, 1, randomblob(16), 'bob', randomblob(16), 'system', '{{\"created\":{{\"members\":[\"bob\"]}}}}', {now}
+             FROM short;
+             INSERT INTO messages (channel, seq, id, sender, client_id, kind, body, at)
+             SELECT n, 2, randomblob(16), 'bob', randomblob(16), 'text', 'plum ' || n, {now} FROM short;
              COMMIT;",
             id = long.iter().map(|byte| format!("{byte:02X}")).collect::<String>(),
         ))

@@ -30,7 +30,7 @@ fn import_through_kills(on: &Builder, folder: &str, entries: &serde_json::Value)
     let said = done(on, &["import", folder, "--dry-run"], "foretold");
     assert_eq!((&said["entries_added"], &said["channels"]["added"]), (entries, &json!(SHORT + 2)), "{said}");
     killed(on, &["import", folder], "import_account:2");
-    for at in ["import_appended:1", "import_appended:20", "import_group:2", "import_file:2"] {
+    for at in ["import_appended:1", "import_appended:20", "import_group:2", "import_file:1"] {
         killed(on, &["import", folder, "--resume"], at);
     }
     let report = done(on, &["import", folder, "--resume"], "imported");
