@@ -33,6 +33,11 @@ pub enum Frame {
         after: Seq,
         last_seq: Seq,
     },
+    /// Everything of the channel up to `seq` was removed for good: forget it. What follows begins behind it.
+    Purged {
+        channel: ChannelId,
+        seq: Seq,
+    },
     /// The server is going away: connect again after this many milliseconds.
     Reconnect {
         after_ms: u64,
@@ -55,6 +60,7 @@ pub const OPS: &[&str] = &[
     "search_results",
     "typing",
     "gap",
+    "purged",
     "reconnect",
     "error",
     "ok",
@@ -76,7 +82,7 @@ pub struct Welcome {
 pub struct ChannelSummary {
     #[serde(flatten)]
     pub channel: ChannelInfo,
-    /// The user's own watermarks, and `unread = last_seq - read_seq`.
+    /// The user's own watermarks, and `unread = last_seq - max(read_seq, purged_seq)`.
     pub delivered_seq: Seq,
     pub read_seq: Seq,
     pub unread: u64,
@@ -97,6 +103,14 @@ pub struct ChannelInfo {
     pub members: Vec<Username>,
     pub member_count: usize,
     pub last_seq: Seq,
+    /// The log begins behind this: what came before was purged. Left out where nothing was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub purged_seq: Seq,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(seq: &Seq) -> bool {
+    *seq == 0
 }
 
 /// How far a message has come.

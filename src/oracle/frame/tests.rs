@@ -33,6 +33,7 @@ fn frames() -> Vec<Frame> {
         members: vec![ada()],
         member_count: 1,
         last_seq: 2,
+        purged_seq: 0,
     };
     let created = r#"{"created":{"members":["ada","bob"]}}"#;
     let messages = vec![message(1, Kind::System, created), message(2, Kind::Text, "naïve \"☃\"\n")];

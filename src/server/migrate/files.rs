@@ -37,7 +37,7 @@ pub(crate) use files;
 
 /// Cassandra's steps, in the order in which they are applied. A file that has been released is never edited: what it
 /// should have said is the next file's business.
-pub const CASSANDRA: &[File] = files!["cassandra", "cql": "0001" "messages", "0002" "accounts"];
+pub const CASSANDRA: &[File] = files!["cassandra", "cql": "0001" "messages", "0002" "accounts", "0003" "purges"];
 
 /// Elasticsearch's: a template that replaces the one before it.
 pub const ELASTICSEARCH: &[File] = files!["elasticsearch", "json": "0001" "messages"];

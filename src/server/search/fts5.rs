@@ -78,6 +78,31 @@ fn insert(connection: &Connection, table: &str, ranges: &str) -> rusqlite::Resul
     connection.prepare_cached(&sql)?.execute(params![ranges, columns::kind_name(Kind::Text)]).map(drop)
 }
 
+/// Takes stored entries out of the index, and out of those that are kept beside it: of the channel with this local key,
+/// above the first seq, up to the second. To be called before they are removed, in the same transaction: the index reads
+/// there which words were theirs. How many were in the index in use.
+pub(crate) fn forget_indexed(connection: &Connection, range: (i64, i64, i64)) -> rusqlite::Result<u64> {
+    const ENTRIES: &str = "FROM messages m WHERE m.channel = ?1 AND m.seq > ?2 AND m.seq <= ?3";
+    let mut indexed = 0;
+    for table in [rebuild::LIVE, rebuild::NEXT, rebuild::FORMER] {
+        if !rebuild::exists(connection, table)? {
+            continue;
+        }
+        let is_in = format!("EXISTS (SELECT 1 FROM {table}_docsize d WHERE d.id = m.position)");
+        if table == rebuild::LIVE {
+            let count = format!("SELECT count(*) {ENTRIES} AND {is_in}");
+            indexed = connection.prepare_cached(&count)?.query_row(range, |row| row.get::<_, i64>(0))? as u64;
+        }
+        // https://sqlite.org/fts5.html#the_delete_command
+        let delete = format!(
+            "INSERT INTO {table} ({table}, rowid, body, channel)
+             SELECT 'delete', m.position, m.body, m.channel {ENTRIES} AND {is_in} ORDER BY m.position"
+        );
+        connection.prepare_cached(&delete)?.execute(range)?;
+    }
+    Ok(indexed)
+}
+
 /// The ranges with the channels' local keys, none overlapping another; without those of channels that aren't there.
 fn keyed(connection: &Connection, ranges: &[IndexRange]) -> rusqlite::Result<Vec<(i64, Seq, Seq)>> {
     let mut keyed = Vec::with_capacity(ranges.len());

@@ -24,6 +24,7 @@ pub use elasticsearch::{
     ElasticsearchIndex, ElasticsearchRebuild, connect as connect_elasticsearch, schema as elasticsearch_schema,
 };
 pub use fts5::Fts5Search;
+pub(crate) use fts5::forget_indexed;
 pub use queued::{QueuedSearch, SearchAnswer, SearchAnswers};
 
 /// Counts of each kind in [`Facets`](crate::wire::frame::Facets), at most: the largest.
@@ -89,6 +90,14 @@ pub trait SearchIndex: Search {
     /// Errors: as [`SearchIndex::index`].
     async fn index_stored(&self, _ranges: Vec<IndexRange>) -> Result<bool, SearchError> {
         Ok(false)
+    }
+
+    /// Takes entries that were purged out of the index, and out of those that are kept or built beside it; how many were
+    /// in the one in use. Of an index in the store's own file they are gone with the entries, and there is nothing to do.
+    ///
+    /// Errors: [`SearchError::Unavailable`]: some of them may be gone; call again.
+    async fn forget(&self, _entries: IndexRange) -> Result<u64, SearchError> {
+        Ok(0)
     }
 
     /// How many entries one call of [`SearchIndex::index`] should bring where there are many: so few that it does not

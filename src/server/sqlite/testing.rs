@@ -14,6 +14,7 @@ const SCHEMA: &str = concat!(
     include_str!("../../../schema/sqlite/0002_refusals.sql"),
     include_str!("../../../schema/sqlite/0003_sends_by_time.sql"),
     include_str!("../../../schema/sqlite/0004_deaths.sql"),
+    include_str!("../../../schema/sqlite/0005_purges.sql"),
 );
 
 /// A data directory of its own with an open database in it; both go when it is dropped.

@@ -4,6 +4,7 @@
 mod appends;
 mod cassandra;
 mod model;
+mod purging;
 mod reads;
 mod renamed;
 mod scans;
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    ChannelBatch, ChannelState, Cursor, Earlier, Member, NewChannel, Page, Part, Refused, Scan, Scanned, Store,
+    ChannelBatch, ChannelState, Cursor, Earlier, Member, NewChannel, Page, Part, Purge, Refused, Scan, Scanned, Store,
     StoreError,
 };
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
@@ -38,6 +39,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// May find channels of others, too.
     fn scan(&self) -> Arc<dyn Scan>;
+
+    fn purge(&self) -> Arc<dyn Purge>;
 
     /// As the next process finds it after `kill -9` of this one.
     async fn after_kill(self) -> Self;
@@ -67,6 +70,15 @@ macro_rules! contract_of {
             reads: lists_name_the_first_members,
             reads: users_are_counted_in_the_order_asked,
             reads: a_channel_is_read_as_one_picture,
+            purging: a_purge_removes_the_beginning,
+            purging: a_purge_goes_no_further_than_the_log,
+            purging: a_purge_can_be_cut_off,
+            purging: pages_go_on_behind_what_was_purged,
+            purging: a_channel_goes_on_after_a_purge,
+            purging: a_purged_send_is_still_known,
+            purging: a_late_write_brings_nothing_back,
+            purging: lists_say_where_a_log_begins,
+            purging: records_are_kept,
             scans: every_channel_is_found_once,
             scans: a_scan_goes_on_behind_its_cursor,
             scans: a_scan_minds_no_channels_that_come_meanwhile,

@@ -5,6 +5,7 @@ mod cassandra;
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
 mod members;
+mod purge;
 mod scan;
 mod sqlite;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::wire::ErrorCode;
 use crate::wire::frame::ChannelInfo;
 
 pub use cassandra::CassandraStore;
+pub use purge::{Cause, Extent, Purge, PurgeRecord, Removed};
 pub use scan::{Cursor, Part, Scan, Scanned};
 pub use sqlite::SqliteStore;
 /// What other embedded stages share: readers of the columns, and the local key of a channel.
@@ -69,6 +71,8 @@ impl ChannelState {
             members: self.members.keys().take(LISTED_MEMBERS).cloned().collect(),
             member_count: self.members.len(),
             last_seq: self.last_seq,
+            // An owner need not know: who reads it from the store does.
+            purged_seq: 0,
         }
     }
 }

@@ -1,4 +1,5 @@
 pub(crate) mod columns;
+mod purge;
 mod scan;
 
 use std::collections::{BTreeMap, HashSet};
@@ -80,7 +81,11 @@ impl Store for SqliteStore {
             let key = key(connection, id)?;
             let find = |(sender, client_id): &(Username, Uuid)| {
                 let stored = key.map(|key| find_send(connection, key, sender, *client_id)).transpose()?.flatten();
-                match stored {
+                let seq = match stored {
+                    Some(seq) => Some(seq),
+                    None => purge::find_purged(connection, id, sender, *client_id)?,
+                };
+                match seq {
                     Some(seq) => Ok(Some(Earlier::Stored(seq))),
                     None => find_refusal(connection, id, sender, *client_id),
                 }
@@ -118,7 +123,7 @@ impl Store for SqliteStore {
             let connection = connection.transaction()?;
             let mut memberships = connection.prepare_cached(
                 "SELECT c.channel, c.channel_id, c.kind, c.name, c.last_seq, c.last_at,
-                        u.delivered_seq, u.read_seq, c.delivered_by_all, c.read_by_all
+                        u.delivered_seq, u.read_seq, c.delivered_by_all, c.read_by_all, c.purged_seq
                  FROM channels_by_username b
                  JOIN channels c USING (channel)
                  JOIN users_by_channel u ON u.channel = b.channel AND u.username = b.username
@@ -137,6 +142,7 @@ impl Store for SqliteStore {
                         members,
                         member_count,
                         last_seq: seq(row, 4)?,
+                        purged_seq: seq(row, 10)?,
                     },
                     last_at: Millis(row.get(5)?),
                     delivered_seq: seq(row, 6)?,
@@ -206,7 +212,7 @@ fn read_channel(connection: &Connection, id: ChannelId) -> rusqlite::Result<Opti
 
 /// `false`, with nothing changed, if the log is not what the batch was made for.
 fn append(connection: &Connection, batch: &ChannelBatch, kept_ms: i64) -> rusqlite::Result<bool> {
-    let Some(Head { key, last_seq }) = head(connection, batch)? else {
+    let Some(Head { key, last_seq, purged_seq }) = head(connection, batch)? else {
         let only_refusals = batch.entries.is_empty() && batch.members.is_empty() && batch.departed.is_empty();
         if only_refusals {
             write_refusals(connection, batch, kept_ms)?;
@@ -218,7 +224,8 @@ fn append(connection: &Connection, batch: &ChannelBatch, kept_ms: i64) -> rusqli
     }
     // Checked before anything is written, because a refusal must leave no trace in the shared transaction.
     for entry in &batch.entries {
-        if !fits(connection, key, last_seq, entry)? {
+        // What was purged since was the same, or its owner would have been told then.
+        if entry.seq > purged_seq && !fits(connection, key, last_seq, entry)? {
             return Ok(false);
         }
     }
@@ -311,14 +318,17 @@ struct Head {
     /// `None`: the batch makes the channel.
     key: Option<i64>,
     last_seq: Seq,
+    purged_seq: Seq,
 }
 
 fn head(connection: &Connection, batch: &ChannelBatch) -> rusqlite::Result<Option<Head>> {
     let stored = connection
-        .prepare_cached("SELECT channel, last_seq FROM channels WHERE channel_id = ?1")?
-        .query_row([batch.channel.0], |row| Ok(Head { key: Some(row.get(0)?), last_seq: seq(row, 1)? }))
+        .prepare_cached("SELECT channel, last_seq, purged_seq FROM channels WHERE channel_id = ?1")?
+        .query_row([batch.channel.0], |row| {
+            Ok(Head { key: Some(row.get(0)?), last_seq: seq(row, 1)?, purged_seq: seq(row, 2)? })
+        })
         .optional()?;
-    Ok(stored.or_else(|| batch.create.is_some().then_some(Head { key: None, last_seq: 0 })))
+    Ok(stored.or_else(|| batch.create.is_some().then_some(Head { key: None, last_seq: 0, purged_seq: 0 })))
 }
 
 /// Whether the entry is new (its client_id too) or is exactly the one stored.

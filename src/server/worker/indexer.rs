@@ -100,11 +100,33 @@ async fn index_page(stages: &Stages, ranges: Vec<IndexRange>) {
         }
         backoff.pause().await;
     }
-    let reads = ranges.into_iter().map(|range| read_range(stages, range));
+    let reads = ranges.clone().into_iter().map(|range| read_range(stages, range));
     let found: Vec<Vec<Message>> = stream::iter(reads).buffered(READS).collect().await;
+    let missing: Vec<IndexRange> =
+        ranges.iter().zip(&found).filter_map(|(range, found)| purged(*range, found)).collect();
     let messages: Vec<Message> = found.into_iter().flatten().collect();
     if !messages.is_empty() {
         write(stages, messages).await;
+    }
+    for entries in missing {
+        forget(stages, entries).await;
+    }
+}
+
+/// What is known to be purged by what was found of a range: entries are stored before anybody asks for their indexing,
+/// and only the beginning of a log is ever removed. An earlier task may have read them before, and written them to the
+/// index afterwards: a purge sends a task behind all of these, and is so sure that none is left.
+fn purged(range: IndexRange, found: &[Message]) -> Option<IndexRange> {
+    let last = found.first().map_or(range.last, |first| first.seq - 1);
+    (last >= range.first).then_some(IndexRange { first: 1, last, ..range })
+}
+
+/// Tries until it succeeds.
+async fn forget(stages: &Stages, entries: IndexRange) {
+    let mut backoff = Backoff::new();
+    while let Err(error) = stages.index.forget(entries).await {
+        tracing::warn!(%error, channel = %entries.channel, "purged entries are not out of the index yet");
+        backoff.pause().await;
     }
 }
 

@@ -102,7 +102,8 @@ fn what_is_expected_and_stays_away_is_skipped() {
 fn info(last_seq: Seq, members: &[&str]) -> ChannelInfo {
     let members: Vec<_> = members.iter().map(|name| Username::new(name).unwrap()).collect();
     let member_count = members.len();
-    ChannelInfo { id: ChannelId(Uuid::nil()), kind: ChannelKind::Group, name: None, members, member_count, last_seq }
+    let (id, kind) = (ChannelId(Uuid::nil()), ChannelKind::Group);
+    ChannelInfo { id, kind, name: None, members, member_count, last_seq, purged_seq: 0 }
 }
 
 fn change(seq: Seq, change: Change) -> Arc<Message> {

@@ -10,7 +10,7 @@ fn id(number: u128) -> ChannelId {
 
 fn learn(room: &Room) {
     let (id, kind, last_seq) = (room.id, ChannelKind::Group, room.last_seq());
-    let info = ChannelInfo { id, kind, name: None, members: Vec::new(), member_count: 0, last_seq };
+    let info = ChannelInfo { id, kind, name: None, members: Vec::new(), member_count: 0, last_seq, purged_seq: 0 };
     room.learn(&info, Some(Millis(1)));
 }
 

@@ -6,6 +6,7 @@ mod bulk;
 mod client;
 mod cursor;
 mod document;
+mod forget;
 mod page;
 mod rebuild;
 mod request;
@@ -29,6 +30,7 @@ use super::query::{self, Term};
 use super::rebuild::Rejected;
 use super::{Query, Search, SearchError, SearchIndex};
 use crate::message::{ChannelId, Kind, Message, Username};
+use crate::server::queue::IndexRange;
 use crate::server::store::{Store, StoreError};
 use crate::wire::frame::SearchPage;
 
@@ -141,6 +143,16 @@ impl SearchIndex for ElasticsearchIndex {
         }
         rejected.iter().for_each(pass_over);
         Ok(())
+    }
+
+    async fn forget(&self, entries: IndexRange) -> Result<u64, SearchError> {
+        let mut removed = forget::remove(&self.client, &self.alias, entries).await?;
+        for beside in [rebuild::next(&self.alias), rebuild::former(&self.alias)] {
+            if self.is_alias(&beside).await? {
+                removed = removed.max(forget::remove(&self.client, &beside, entries).await?);
+            }
+        }
+        Ok(removed)
     }
 
     fn page(&self) -> usize {

@@ -60,7 +60,7 @@ impl ElasticsearchRebuild {
     }
 
     fn former(&self) -> String {
-        format!("{}-former", self.alias)
+        former(&self.alias)
     }
 
     /// The one index behind an alias.
@@ -313,6 +313,11 @@ impl Rebuild for ElasticsearchRebuild {
             None => Ok(()),
         }
     }
+}
+
+/// The alias of the index that was in use before.
+pub(super) fn former(alias: &str) -> String {
+    format!("{alias}-former")
 }
 
 /// The alias of an index that is being built.

@@ -11,9 +11,9 @@ use crate::server::sqlite::{Admission, DbError};
 use crate::server::store::sqlite_columns as columns;
 
 /// The table in use.
-const LIVE: &str = "messages_fts";
+pub(super) const LIVE: &str = "messages_fts";
 pub(super) const NEXT: &str = "messages_fts_next";
-const FORMER: &str = "messages_fts_former";
+pub(super) const FORMER: &str = "messages_fts_former";
 /// Entries of one step, each a transaction: some ten milliseconds, in which nobody else writes.
 const STEP: i64 = 1_000;
 /// Entries that are named as different, at most.

@@ -4,8 +4,7 @@ use crate::server::migrate::files::{File, files};
 
 /// In the order in which they are applied. A file that has been released is never edited: what it should have said
 /// is the next file's business.
-pub(super) const MIGRATIONS: &[File] =
-    files!["sqlite", "sql": "0001" "initial", "0002" "refusals", "0003" "sends_by_time", "0004" "deaths"];
+pub(super) const MIGRATIONS: &[File] = files!["sqlite", "sql": "0001" "initial", "0002" "refusals", "0003" "sends_by_time", "0004" "deaths", "0005" "purges"];
 
 #[cfg(test)]
 mod tests {

@@ -45,8 +45,13 @@ impl Inner {
         };
         if let (Some(first), Some(last)) = (plan.stored.first(), plan.stored.last()) {
             let ids = self.ids_between(id, first.seq, last.seq).await?;
-            if plan.stored.iter().any(|entry| ids.get(&entry.seq) != Some(&entry.id)) {
-                return Err(StoreError::Conflict(id));
+            let is_other = |entry: &&Arc<Message>| ids.get(&entry.seq) != Some(&entry.id);
+            if let Some(newest) = plan.stored.iter().rfind(is_other) {
+                // What was purged since was the same, or its owner would have been told then.
+                let purged = self.extent(id).await?.map_or(0, |stored| stored.extent.purged_seq);
+                if newest.seq > purged {
+                    return Err(StoreError::Conflict(id));
+                }
             }
         }
         try_join(self.note_refusals(id, &batch.refused), self.begin_channel(&plan)).await?;

@@ -89,8 +89,15 @@ impl Inner {
             let Some(Member { delivered, read, .. }) = own else { return Ok(None) };
             let Head { last_seq, last_at, delivered_by_all, read_by_all } = head;
             let members = first.members.into_keys().take(LISTED_MEMBERS).collect();
-            let channel =
-                ChannelInfo { id, kind: first.kind, name: first.name, members, member_count: count, last_seq };
+            let channel = ChannelInfo {
+                id,
+                kind: first.kind,
+                name: first.name,
+                members,
+                member_count: count,
+                last_seq,
+                purged_seq: first.purged_seq,
+            };
             return Ok(Some(Membership {
                 channel,
                 last_at,

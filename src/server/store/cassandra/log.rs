@@ -25,16 +25,28 @@ impl Inner {
         limit: usize,
     ) -> Result<Vec<Message>, StoreError> {
         let mut found = Vec::new();
+        // While the entry itself is there from which the page goes on, nothing behind it was purged, and where nothing
+        // follows is the end: a look at the head is saved.
+        let mut with_known = after > 0 && bucket(after) == bucket(after.saturating_add(1));
+        let mut is_purge_known = false;
         while found.len() < limit && after < bigint(Seq::MAX) as Seq {
             let bucket = bucket(after + 1);
-            let asked = one_more(limit - found.len());
-            let values = (id.0, bigint(bucket), bigint(after), asked);
+            let asked = one_more(limit - found.len()).saturating_add(i32::from(with_known));
+            let values = (id.0, bigint(bucket), bigint(after) - i64::from(with_known), asked);
             let rows: Vec<MessageRow> = self.rows(&self.statements.messages_after, values).await?;
-            if rows.is_empty() {
-                break;
-            }
             let was_cut = rows.len() >= asked as usize;
-            after = take_page(&mut found, id, rows, was_cut, limit)?;
+            is_purge_known |= rows.first().is_some_and(|first| first.0 == bigint(after));
+            with_known = false;
+            if rows.iter().all(|row| row.0 <= bigint(after)) {
+                let is_beginning = found.is_empty() && !is_purge_known;
+                is_purge_known = true;
+                match if is_beginning { self.extent(id).await? } else { None } {
+                    Some(stored) if stored.extent.purged_seq > after => after = stored.extent.purged_seq,
+                    _ => break,
+                }
+                continue;
+            }
+            after = take_page(&mut found, id, rows, was_cut, limit, after)?;
             if !was_cut && after % BUCKET != BUCKET - 1 {
                 break;
             }
@@ -69,7 +81,7 @@ impl Inner {
                 continue;
             }
             let was_cut = rows.len() >= asked as usize;
-            before = take_page(&mut found, id, rows, was_cut, limit)?;
+            before = take_page(&mut found, id, rows, was_cut, limit, 0)?;
             if !was_cut {
                 before = newest * BUCKET;
             }
@@ -103,7 +115,7 @@ impl Inner {
     }
 }
 
-/// Takes in what a query brought; the seq to go on from. If it was cut, there may be another row of the last seq: one
+/// Takes in what a query brought of the entries above `after`; the seq to go on from. If it was cut, there may be another row of the last seq: one
 /// that came alone is left for the next query, unless it is one more than is wanted.
 fn take_page(
     found: &mut Vec<Message>,
@@ -111,15 +123,16 @@ fn take_page(
     rows: Vec<MessageRow>,
     was_cut: bool,
     limit: usize,
+    after: Seq,
 ) -> Result<Seq, StoreError> {
     let came_alone = matches!(&rows[..], [.., former, last] if former.0 != last.0);
-    for row in rows {
+    for row in rows.into_iter().filter(|row| row.0 > bigint(after)) {
         take_in(found, message(id, row)?);
     }
     if was_cut && came_alone && found.len() <= limit {
         found.pop();
     }
-    Ok(found.last().map_or(0, |last| last.seq))
+    Ok(found.last().map_or(after, |last| last.seq))
 }
 
 /// Of two rows with one seq, everyone takes the one with the smaller id.

@@ -19,6 +19,7 @@ mod lists;
 mod log;
 mod partition;
 mod plan;
+mod purge;
 mod repair;
 mod rows;
 mod scan;

@@ -15,7 +15,7 @@ use crate::server::store::{ChannelState, Member};
 pub(super) const READINGS: usize = 8;
 
 /// A row of `users_by_channel`. Of the channel, in every row: kind, name, last_seq, last_at, delivered_by_all,
-/// read_by_all; before them what is the member's: username, joined_seq, role, delivered_seq, read_seq.
+/// read_by_all, purged_seq; before them what is the member's: username, joined_seq, role, delivered_seq, read_seq.
 pub(super) type PartitionRow = (
     Option<String>,
     Option<i64>,
@@ -28,6 +28,7 @@ pub(super) type PartitionRow = (
     Option<CqlTimestamp>,
     Option<i64>,
     Option<i64>,
+    Option<i64>,
 );
 
 /// What is stored of a channel. Without a head it is not there yet.
@@ -35,6 +36,7 @@ pub(super) struct Picture {
     pub(super) kind: ChannelKind,
     pub(super) name: Option<String>,
     pub(super) head: Option<Head>,
+    pub(super) purged_seq: Seq,
     pub(super) members: BTreeMap<Username, Member>,
 }
 
@@ -106,7 +108,7 @@ pub(super) fn changes_too_fast() -> StoreError {
 }
 
 pub(super) fn picture(rows: &[PartitionRow]) -> Result<Option<Picture>, StoreError> {
-    let Some((_, _, _, _, _, Some(kind), name, last_seq, last_at, delivered, read)) = rows.first() else {
+    let Some((_, _, _, _, _, Some(kind), name, last_seq, last_at, delivered, read, purged)) = rows.first() else {
         return Ok(None);
     };
     let mut members = BTreeMap::new();
@@ -120,7 +122,8 @@ pub(super) fn picture(rows: &[PartitionRow]) -> Result<Option<Picture>, StoreErr
         }
     }
     let head = head(*last_seq, *last_at, *delivered, *read)?;
-    Ok(Some(Picture { kind: channel_kind(kind)?, name: name.clone(), head, members }))
+    let purged_seq = seq_or_zero(*purged)?;
+    Ok(Some(Picture { kind: channel_kind(kind)?, name: name.clone(), head, purged_seq, members }))
 }
 
 fn head(

@@ -43,14 +43,28 @@ statements! {
         WHERE channel_id = ? AND sender = ? AND client_id IN ?";
 
     read partition: "SELECT username, joined_seq, role, delivered_seq, read_seq,
-        kind, name, last_seq, last_at, delivered_by_all, read_by_all FROM users_by_channel WHERE channel_id = ?";
+        kind, name, last_seq, last_at, delivered_by_all, read_by_all, purged_seq FROM users_by_channel
+        WHERE channel_id = ?";
     read first_members: "SELECT username, joined_seq, role, delivered_seq, read_seq,
-        kind, name, last_seq, last_at, delivered_by_all, read_by_all FROM users_by_channel WHERE channel_id = ? LIMIT ?";
+        kind, name, last_seq, last_at, delivered_by_all, read_by_all, purged_seq FROM users_by_channel
+        WHERE channel_id = ? LIMIT ?";
     read count_members: "SELECT count(role), max(last_seq) FROM users_by_channel WHERE channel_id = ?";
     read member: "SELECT joined_seq, role, delivered_seq, read_seq, kind, last_seq FROM users_by_channel
         WHERE channel_id = ? AND username = ?";
     read head: "SELECT DISTINCT channel_id, last_seq, last_at, delivered_by_all, read_by_all FROM users_by_channel
         WHERE channel_id = ?";
+
+    read extent: "SELECT DISTINCT channel_id, last_seq, purged_seq, removed_seq FROM users_by_channel
+        WHERE channel_id = ?";
+    write set_purged: "UPDATE users_by_channel USING TIMESTAMP ? SET purged_seq = ? WHERE channel_id = ?";
+    write set_removed: "UPDATE users_by_channel USING TIMESTAMP ? SET removed_seq = ? WHERE channel_id = ?";
+    // With the present time, and so for good: see the schema.
+    write delete_bucket: "DELETE FROM messages_by_channel WHERE channel_id = ? AND bucket = ?";
+    write delete_entries: "DELETE FROM messages_by_channel WHERE channel_id = ? AND bucket = ? AND seq <= ?";
+    write keep_of_channel: "INSERT INTO purges_by_channel (channel_id, id, record) VALUES (?, ?, ?)";
+    write keep_of_month: "INSERT INTO purges_by_month (month, id, record) VALUES (?, ?, ?)";
+    read purges_of_channel: "SELECT record FROM purges_by_channel WHERE channel_id = ? LIMIT ?";
+    read purges_of_month: "SELECT record FROM purges_by_month WHERE month = ? LIMIT ?";
 
     write set_kind: "UPDATE users_by_channel USING TIMESTAMP ? SET kind = ?, name = ?, created_at = ?
         WHERE channel_id = ?";

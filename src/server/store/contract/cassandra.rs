@@ -36,6 +36,11 @@ impl Backend for OnCassandra {
         Arc::new(Renamed { inner, corner: self.corner.clone() })
     }
 
+    fn purge(&self) -> Arc<dyn Purge> {
+        let inner: Arc<dyn Purge> = Arc::new(self.store.clone());
+        Arc::new(Renamed { inner, corner: self.corner.clone() })
+    }
+
     /// Another process knows what is in the database, and nothing else.
     async fn after_kill(self) -> Self {
         Self::on(self.cassandra, self.corner).await

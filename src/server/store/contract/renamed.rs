@@ -1,6 +1,6 @@
 //! A corner of a store that others use, too: the contract's users and channels under names of their own.
 
-use super::super::Membership;
+use super::super::{Extent, Membership, PurgeRecord, Removed};
 use super::*;
 use crate::message::Change;
 use crate::wire::frame::ChannelInfo;
@@ -128,5 +128,26 @@ impl Scan for Renamed<dyn Scan> {
         let found = self.inner.channels(part, after, limit).await?;
         // Cursors are the store's own.
         Ok(found.into_iter().map(|found| Scanned { channel: self.corner.id(found.channel), ..found }).collect())
+    }
+}
+
+#[async_trait]
+impl Purge for Renamed<dyn Purge> {
+    async fn extent(&self, id: ChannelId) -> Result<Option<Extent>, StoreError> {
+        self.inner.extent(self.corner.id(id)).await
+    }
+
+    async fn remove(&self, id: ChannelId, through: Seq, limit: usize) -> Result<Removed, StoreError> {
+        self.inner.remove(self.corner.id(id), through, limit).await
+    }
+
+    async fn keep(&self, record: PurgeRecord) -> Result<(), StoreError> {
+        self.inner.keep(PurgeRecord { channel: self.corner.id(record.channel), ..record }).await
+    }
+
+    async fn records(&self, of: Option<ChannelId>, limit: usize) -> Result<Vec<PurgeRecord>, StoreError> {
+        let found = self.inner.records(of.map(|id| self.corner.id(id)), limit).await?;
+        let back = |record: PurgeRecord| PurgeRecord { channel: self.corner.id(record.channel), ..record };
+        Ok(found.into_iter().map(back).collect())
     }
 }

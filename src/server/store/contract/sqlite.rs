@@ -30,6 +30,10 @@ impl Backend for Sqlite {
         Arc::new(self.store.clone())
     }
 
+    fn purge(&self) -> Arc<dyn Purge> {
+        Arc::new(self.store.clone())
+    }
+
     async fn after_kill(self) -> Self {
         Self::on(self.database.after_kill())
     }
