@@ -1,6 +1,7 @@
 //! Search: an index of the stored messages, beside the store.
 
 mod answers;
+pub mod audit;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 
-use super::{ChannelState, Member, StoreError};
+use super::{ChannelState, Member, Purge, StoreError};
 use crate::message::{ChannelId, Seq, Username};
 
 /// Looks at the tables as they are, nothing completed or corrected on the way, and mends what can be told from others.
 #[async_trait]
-pub trait Audit: Send + Sync + 'static {
+pub trait Audit: Purge {
     /// The channel, its members and their watermarks as they were at one moment; `None` if it has no head.
     ///
     /// Errors, here and below: [`StoreError::Unavailable`], also for a value that can't be read.

@@ -2,6 +2,7 @@
 //!
 //! [`schema`] makes the template and the first index, [`bulk`] writes, [`request`] and [`page`] search.
 
+mod audit;
 mod bulk;
 mod client;
 mod cursor;

@@ -127,7 +127,8 @@ fn write(connection: &Connection, id: ChannelId, key: i64, mend: &Mend) -> rusql
                 "INSERT INTO users_by_channel (channel, username, role, joined_seq, delivered_seq, read_seq)
                  SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE {}
                  ON CONFLICT (channel, username) DO UPDATE SET role = excluded.role, joined_seq = excluded.joined_seq,
-                    delivered_seq = excluded.delivered_seq, read_seq = excluded.read_seq",
+                    delivered_seq = min(max(delivered_seq, excluded.delivered_seq), {as_of}),
+                    read_seq = min(max(read_seq, excluded.read_seq), {as_of})",
                 is_since(as_of)
             ),
             vec![
@@ -146,9 +147,14 @@ fn write(connection: &Connection, id: ChannelId, key: i64, mend: &Mend) -> rusql
             ),
             vec![key.into(), text(user), number(joined_seq)],
         ),
-        Mend::ByAll { delivered, read } => (
-            "UPDATE channels SET delivered_by_all = ?2, read_by_all = ?3 WHERE channel = ?1".to_owned(),
-            vec![key.into(), number(delivered), number(read)],
+        // Worked out here: the members may have come further since.
+        Mend::ByAll { .. } => (
+            "UPDATE channels SET (delivered_by_all, read_by_all) = (
+                SELECT coalesce(min(delivered_seq), 0), coalesce(min(read_seq), 0)
+                FROM users_by_channel u WHERE u.channel = ?1)
+             WHERE channel = ?1"
+                .to_owned(),
+            vec![key.into()],
         ),
     };
     connection.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(values)).map(drop)

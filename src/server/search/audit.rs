@@ -1,0 +1,72 @@
+//! How the index in use agrees with the store, entry by entry: what `aula verify` asks of it.
+
+use async_trait::async_trait;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::SearchError;
+use crate::message::{ChannelId, Seq};
+
+/// A piece of a channel's log: above `after`, up to `through`.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    pub channel: ChannelId,
+    pub after: Seq,
+    pub through: Seq,
+    /// All entries in it that belong in the index, ascending.
+    pub entries: Vec<(Seq, Uuid)>,
+}
+
+/// An entry that belongs in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    pub channel: ChannelId,
+    pub seq: Seq,
+    pub id: Uuid,
+}
+
+/// Something in the index that is no entry of the log, or not one that belongs there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stray {
+    /// The index's own name for it.
+    pub document: String,
+    /// What it says it is, if that can be told.
+    pub channel: Option<ChannelId>,
+    pub seq: Option<Seq>,
+}
+
+#[derive(Debug, Default)]
+pub struct Differences {
+    pub missing: Vec<Entry>,
+    pub strays: Vec<Stray>,
+}
+
+/// What one step through the index brought.
+#[derive(Debug, Default)]
+pub struct IndexStep {
+    /// Channels that the index knows: each is to be looked for in the store.
+    pub channels: Vec<ChannelId>,
+    pub strays: Vec<Stray>,
+    /// Where to go on; `None` at the end.
+    pub rest: Option<String>,
+}
+
+/// The index in use. What was written a moment ago may be missing from [`compare`](Self::compare), and what was removed
+/// may still be there: look twice, by [`missing`](Self::missing) and [`present`](Self::present), which know of it.
+#[async_trait]
+pub trait IndexAudit: Send + Sync + 'static {
+    /// Errors, here and below: [`SearchError::Unavailable`].
+    async fn compare(&self, slices: Vec<Slice>) -> Result<Differences, SearchError>;
+
+    /// One step through the index itself, for what no slice asks for.
+    async fn walk(&self, after: Option<String>) -> Result<IndexStep, SearchError>;
+
+    /// Those of the entries that are not in the index as of now.
+    async fn missing(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, SearchError>;
+
+    /// Those of the strays that are in the index as of now.
+    async fn present(&self, strays: Vec<Stray>) -> Result<Vec<Stray>, SearchError>;
+
+    /// Takes them out of the index, as far as that can be done one by one.
+    async fn remove(&self, strays: Vec<Stray>) -> Result<(), SearchError>;
+}
