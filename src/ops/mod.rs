@@ -22,6 +22,7 @@ pub mod simulate;
 mod terminal;
 pub mod token;
 pub mod user;
+pub mod verify;
 pub mod verify_history;
 pub mod worker;
 
@@ -73,6 +74,7 @@ enum Command {
     QueueStats(queue_stats::Args),
     Reindex(reindex::Args),
     DeadLetters(dead_letters::Args),
+    Verify(verify::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -90,6 +92,7 @@ impl Command {
             Self::QueueStats(args) => args.run(context),
             Self::Reindex(args) => args.run(context),
             Self::DeadLetters(args) => args.run(context),
+            Self::Verify(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),
