@@ -28,4 +28,5 @@ mod simulate;
 mod smoke;
 mod swarm;
 mod terminal;
+mod verify;
 mod wire;

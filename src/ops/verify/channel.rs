@@ -211,11 +211,8 @@ fn members(log: &Log, state: &ChannelState, found: &mut Vec<What>) {
         }
         // Watermarks that are there count for this stay alone.
         let known = |mark: fn(&Member) -> Seq| same_stay.map_or(0, mark).max(mark(right)).min(state.last_seq);
-        let member = Member {
-            delivered: known(|member| member.delivered),
-            read: known(|member| member.read),
-            ..right.clone()
-        };
+        let member =
+            Member { delivered: known(|member| member.delivered), read: known(|member| member.read), ..right.clone() };
         let (user, joined_seq) = (user.clone(), right.joined_seq);
         let found_stay = there.map(|there| Stay { joined_seq: there.joined_seq, role: there.role });
         found.push(What::Member { user, joined_seq, member, found: found_stay });

@@ -57,12 +57,30 @@ pub enum Mend {
     /// The entries behind the head are taken in: the head, and what they did to members.
     Head,
     /// The channel is in the user's list.
-    List { user: Username, joined_seq: Seq, as_of: Seq },
-    Unlist { user: Username, as_of: Seq },
+    List {
+        user: Username,
+        joined_seq: Seq,
+        as_of: Seq,
+    },
+    Unlist {
+        user: Username,
+        as_of: Seq,
+    },
     /// The user is a member, with this role and these watermarks.
-    Member { user: Username, member: Member, as_of: Seq },
+    Member {
+        user: Username,
+        member: Member,
+        as_of: Seq,
+    },
     /// No stay that began up to `joined_seq` goes on.
-    NoMember { user: Username, joined_seq: Seq, as_of: Seq },
+    NoMember {
+        user: Username,
+        joined_seq: Seq,
+        as_of: Seq,
+    },
     /// How far all members have it.
-    ByAll { delivered: Seq, read: Seq },
+    ByAll {
+        delivered: Seq,
+        read: Seq,
+    },
 }

@@ -9,7 +9,7 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 31] = [
+const COMMANDS: [&[&str]; 32] = [
     &[],
     &["serve"],
     &["worker"],
@@ -20,6 +20,7 @@ const COMMANDS: [&[&str]; 31] = [
     &["dead-letters", "show"],
     &["dead-letters", "retry"],
     &["dead-letters", "purge"],
+    &["verify"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],

@@ -74,7 +74,8 @@ impl IndexAudit for ElasticsearchRebuild {
         for strays in strays.chunks(NAMED) {
             let found = self.get(strays.iter().map(|stray| stray.document.clone())).await?;
             let same = |stray: &Stray, found: &Source| *found == (stray.channel, stray.seq);
-            let there = strays.iter().zip(found).filter(|(stray, found)| found.as_ref().is_some_and(|f| same(stray, f)));
+            let there =
+                strays.iter().zip(found).filter(|(stray, found)| found.as_ref().is_some_and(|f| same(stray, f)));
             present.extend(there.map(|(stray, _)| stray.clone()));
         }
         Ok(present)

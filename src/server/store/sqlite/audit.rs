@@ -46,9 +46,8 @@ impl Audit for SqliteStore {
                 "SELECT b.joined_seq FROM channels c CROSS JOIN channels_by_username b USING (channel)
                  WHERE c.channel_id = ?1 AND b.username = ?2",
             )?;
-            let mut since = |user: &Username| {
-                listed.query_row(params![id.0, user.as_str()], |row| seq(row, 0)).optional()
-            };
+            let mut since =
+                |user: &Username| listed.query_row(params![id.0, user.as_str()], |row| seq(row, 0)).optional();
             users.iter().map(&mut since).collect()
         })
         .await
@@ -94,9 +93,10 @@ fn step(connection: &Connection, after: Option<&ListCursor>) -> rusqlite::Result
     }
     let last = last.filter(|_| count == STEP as u64);
     // Names are about evenly spread over their first characters: as good as can be told without counting.
-    let fraction = last.as_ref().and_then(|(user, _)| user.bytes().next()).map_or(1.0, |first| {
-        (f64::from(first.clamp(b'0', b'z')) - f64::from(b'0')) / f64::from(b'z' - b'0')
-    });
+    let fraction = last
+        .as_ref()
+        .and_then(|(user, _)| user.bytes().next())
+        .map_or(1.0, |first| (f64::from(first.clamp(b'0', b'z')) - f64::from(b'0')) / f64::from(b'z' - b'0'));
     let cursor = |(user, channel): (String, i64)| {
         ListCursor(channel.to_be_bytes().into_iter().chain(user.into_bytes()).collect())
     };
