@@ -135,17 +135,11 @@ async fn each_damage_of_an_embedded_store_is_found_and_repaired() {
             damage(&sql);
             let report = assert_found(&on, &[], kind);
             assert_eq!(report["findings"][0]["channel"], json!(group), "{sql}: {report:#}");
-            assert_found(
-                &on,
-                &["--channel", &group],
-                report["counts"]
-                    .as_object()
-                    .unwrap()
-                    .iter()
-                    .map(|(kind, count)| (kind.clone(), count["found"].clone()))
-                    .collect::<serde_json::Map<_, _>>()
-                    .into(),
-            );
+            // Who never was in it is found by going through all lists alone.
+            if !sql.contains("'dan', channel") {
+                let (code, of_channel) = verify(&on, &["--channel", &group]);
+                assert_eq!((code, &of_channel["counts"]), (1, &report["counts"]), "{sql}");
+            }
             assert_clean(&on, &["--channel", &direct]);
             if is_whole {
                 assert_repaired(&on, &[]);
@@ -201,8 +195,8 @@ fn under_load_nothing_is_accused_that_is_under_way() {
         ["simulate-clients", "--url", &url, "--clients", "30", "--rate", "150", "--duration", "9s", "--ramp", "1s"];
     let mut load = Worker::spawn(&on, &load);
     std::thread::sleep(Duration::from_secs(2));
-    let mut entries = 0;
-    for _ in 0..3 {
+    let (began, mut entries) = (std::time::Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(8) {
         entries = assert_clean(&on, &[])["entries"].as_u64().unwrap();
     }
     assert!(entries > 100, "{entries}");

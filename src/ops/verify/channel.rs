@@ -60,7 +60,10 @@ impl Eyes {
             members(&log, &state, &mut found);
         }
         let are_members_right = found.is_empty();
-        watermarks(&log, &state, is_judged, &mut found);
+        // Of a head that is behind, all that came after it seems to be ahead.
+        if !found.iter().any(|what| matches!(what, What::HeadBehind { .. })) {
+            watermarks(&log, &state, is_judged, &mut found);
+        }
         if are_members_right && found.is_empty() {
             self.by_all(&state, &mut found);
         }

@@ -38,6 +38,8 @@ const CHANNELS: usize = 64;
 const SIDE_BY_SIDE: usize = 8;
 /// Between the first look and the second: what is being written is whole by then.
 const PAUSE: Duration = Duration::from_secs(2);
+/// The same where no server is at work: at most a worker of its own.
+const PAUSE_ALONE: Duration = Duration::from_millis(200);
 /// Times that a channel is mended: mending members may show that their watermarks were wrong, too.
 const ROUNDS: usize = 3;
 /// How long a server that is not there is waited for.
@@ -103,6 +105,7 @@ struct Job<'a> {
     eyes: Eyes,
     index: IndexLook,
     repair: bool,
+    pause: Duration,
     report: Arc<Mutex<Report>>,
     progress: Mutex<Progress>,
     stop: CancellationToken,
@@ -116,11 +119,11 @@ impl<'a> Job<'a> {
         stored: Arc<Stored>,
         stop: CancellationToken,
     ) -> Self {
-        let lag = match config.deployment() {
-            Deployment::Distributed => LAG,
-            Deployment::Embedded if lock::is_held(&config.data_dir) => LAG_EMBEDDED,
+        let (lag, pause) = match config.deployment() {
+            Deployment::Distributed => (LAG, PAUSE),
+            Deployment::Embedded if lock::is_held(&config.data_dir) => (LAG_EMBEDDED, PAUSE),
             // Nothing is on its way where nobody is at work.
-            Deployment::Embedded => Duration::ZERO,
+            Deployment::Embedded => (Duration::ZERO, PAUSE_ALONE),
         };
         let queues = match backends::look_at_queue(config).await {
             Ok(look) => Some(look),
@@ -145,7 +148,7 @@ impl<'a> Job<'a> {
             entries: AtomicU64::new(0),
         };
         let progress = Mutex::new(Progress::new(context.output.is_quiet()));
-        Self { context, stored, eyes, index, repair: args.repair, report, progress, stop }
+        Self { context, stored, eyes, index, repair: args.repair, pause, report, progress, stop }
     }
 
     async fn run(self, only: Option<ChannelId>) -> anyhow::Result<Exit> {
@@ -237,7 +240,7 @@ impl<'a> Job<'a> {
             return Ok(());
         }
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(self.pause) => {}
             () = self.stop.cancelled() => return Ok(()),
         }
         let again = doubtful.into_iter().map(|(id, found)| self.again(id, found, thorough));
@@ -282,7 +285,7 @@ impl<'a> Job<'a> {
             if new.is_empty() {
                 break;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(self.pause).await;
             let (_, seen) = self.look(id, None, thorough).await?;
             head = seen.head;
             left = seen.findings.into_iter().filter(|found| is_among(found, &left) || is_among(found, &new)).collect();
@@ -302,7 +305,7 @@ impl<'a> Job<'a> {
             let fraction = OF_CHANNELS + (1.0 - OF_CHANNELS) / 2.0 * step.fraction;
             self.progress.lock().show(fraction, self.eyes.entries.load(Ordering::Relaxed), "entries");
             if !step.strays.is_empty() {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(self.pause).await;
             }
             for stray in step.strays {
                 let finding = Finding { channel: stray.channel, what: What::Listed { user: stray.user.clone() } };
@@ -311,7 +314,9 @@ impl<'a> Job<'a> {
                     self.report.lock().add(finding, false);
                     continue;
                 };
-                if !self.is_listed_only(id, &stray.user).await? {
+                if self.report.lock().is_missing_member(stray.channel, &stray.user)
+                    || !self.is_listed_only(id, &stray.user).await?
+                {
                     continue;
                 }
                 if self.repair {

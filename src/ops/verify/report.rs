@@ -7,7 +7,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Exit;
-use super::finding::Finding;
+use super::finding::{Finding, What};
+use crate::message::{ChannelId, Username};
 
 /// Findings that are kept, at most; more are only counted.
 const KEPT: usize = 1_000;
@@ -89,6 +90,14 @@ impl Report {
         if self.findings.len() < KEPT {
             self.findings.push(Told { finding, repaired });
         }
+    }
+
+    /// Whether it was told that the user is a member, and is missing among the members: then the list is right.
+    pub fn is_missing_member(&self, channel: Option<ChannelId>, user: &Username) -> bool {
+        self.findings.iter().any(|told| {
+            let is_it = matches!(&told.finding.what, What::Member { user: missing, .. } if missing == user);
+            is_it && told.finding.channel == channel
+        })
     }
 
     pub fn has_repaired(&self) -> bool {
