@@ -17,6 +17,7 @@ mod secured;
 pub mod servers;
 mod storm;
 mod trial;
+mod verify;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
