@@ -26,7 +26,9 @@ pub async fn cql(namespace: &Namespace) -> Session {
 pub async fn elasticsearch(namespace: &Namespace, method: Method, path: &str, body: Value) -> Value {
     let url = format!("{}/{}/{path}", namespace.servers.elasticsearch, namespace.alias());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = client.request(method, url).json(&body).send().await.unwrap();
+    let request = client.request(method, url);
+    let request = if body.is_null() { request } else { request.json(&body) };
+    let answer = request.send().await.unwrap();
     assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
     answer.json().await.unwrap()
 }
@@ -108,10 +110,10 @@ async fn each_damage_on_servers_is_found_and_repaired() {
 
         // The index: what is missing is put back, and what is no message taken out.
         elasticsearch(&namespace, Method::PUT, "_settings", json!({"index.gc_deletes": "0s"})).await;
-        let gone = json!([{"term": {"channel": group}}, {"terms": {"seq": [3, 4, 9]}}]);
-        let gone = json!({"query": {"bool": {"filter": gone}}});
-        let gone = elasticsearch(&namespace, Method::POST, "_delete_by_query?refresh=true", gone).await;
-        assert_eq!(gone["deleted"], 3, "{gone}");
+        for message in people[0].history_all(&group).await.iter().filter(|message| message["body"] == "from bob 2") {
+            let path = format!("_doc/{}?refresh=true", message["id"].as_str().unwrap());
+            elasticsearch(&namespace, Method::DELETE, &path, Value::Null).await;
+        }
         let stranger = |channel: &str, seq: u64| {
             json!({"channel": channel, "seq": seq, "sender": "eve", "at": 1, "body": "x", "words": "x"})
         };
@@ -121,7 +123,7 @@ async fn each_damage_on_servers_is_found_and_repaired() {
             elasticsearch(&namespace, Method::PUT, &path, stranger(channel, seq)).await;
         }
         tokio::task::block_in_place(|| {
-            assert_found(&on, &patience, json!({"not_indexed": 3, "stray_in_index": 3}));
+            assert_found(&on, &patience, json!({"not_indexed": 1, "stray_in_index": 3}));
             assert_found(&on, &[&["--channel", &direct], &patience[..]].concat(), json!({"stray_in_index": 1}));
             assert_repaired(&on, &patience);
         });

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use elasticsearch::http::Method;
 use serde_json::{Value, json};
 
-use super::ElasticsearchRebuild;
+use super::{ElasticsearchRebuild, schema};
 use crate::message::{ChannelId, Seq};
 use crate::server::search::SearchError;
 use crate::server::search::audit::{Differences, Entry, IndexAudit, IndexStep, Slice, Stray};
@@ -83,10 +83,15 @@ impl IndexAudit for ElasticsearchRebuild {
 
     async fn remove(&self, strays: Vec<Stray>) -> Result<(), SearchError> {
         for strays in strays.chunks(NAMED) {
-            let ids: Vec<&str> = strays.iter().map(|stray| stray.document.as_str()).collect();
-            let body = json!({"query": {"ids": {"values": ids}}});
-            let path = format!("/{}/_delete_by_query?refresh=true&conflicts=proceed", self.alias);
-            self.call(Method::Post, &path, body).await?;
+            let lines: String =
+                strays.iter().map(|stray| format!("{}\n", json!({"delete": {"_id": stray.document}}))).collect();
+            let path = format!("/{}/_bulk?require_alias=true&refresh=true&filter_path=errors", self.alias);
+            let response = schema::send(&self.client, Method::Post, &path, Some(lines)).await;
+            let response = response.map_err(|error| SearchError::Unavailable(error.to_string()))?;
+            if !response.status_code().is_success() {
+                let why = super::client::refusal(response).await;
+                return Err(SearchError::Unavailable(format!("what is stray can't be removed: {why}")));
+            }
         }
         Ok(())
     }

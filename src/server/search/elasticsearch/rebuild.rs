@@ -43,7 +43,7 @@ const SKEW_MS: i64 = 60_000;
 
 /// Rebuilds the index behind an alias from the store.
 pub struct ElasticsearchRebuild {
-    client: Elasticsearch,
+    pub(super) client: Elasticsearch,
     pub(super) alias: String,
     store: Arc<dyn Store>,
     scan: Arc<dyn Scan>,
