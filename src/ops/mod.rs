@@ -7,6 +7,7 @@ mod accounts;
 pub mod arguments;
 pub mod config;
 pub mod dead_letters;
+pub mod doctor;
 pub mod exit;
 pub mod logging;
 pub mod migrate;
@@ -75,6 +76,7 @@ enum Command {
     Reindex(reindex::Args),
     DeadLetters(dead_letters::Args),
     Verify(verify::Args),
+    Doctor(doctor::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -93,6 +95,7 @@ impl Command {
             Self::Reindex(args) => args.run(context),
             Self::DeadLetters(args) => args.run(context),
             Self::Verify(args) => args.run(context),
+            Self::Doctor(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),

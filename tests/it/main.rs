@@ -14,6 +14,7 @@ mod client;
 mod clock;
 mod cluster;
 mod crash_points;
+mod doctor;
 mod faults;
 mod hostile;
 mod http;

@@ -34,7 +34,11 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         ],
         Err(error) => {
             let cure = "`nodetool status` on a node; runbooks/cassandra-down.md";
-            return vec![Finding::problem(CHECK, format!("{points} takes connections and no queries: {error:#}"), cure)];
+            return vec![Finding::problem(
+                CHECK,
+                format!("{points} takes connections and no queries: {error:#}"),
+                cure,
+            )];
         }
     };
     findings.push(nodes(session));

@@ -156,8 +156,7 @@ mod tests {
 
     #[test]
     fn each_finding_has_its_cure_below_it() {
-        let findings =
-            [Finding::ok("disk", "10 GB free"), Finding::warning("file limit", "1024", "`ulimit -n 20000`")];
+        let findings = [Finding::ok("disk", "10 GB free"), Finding::warning("file limit", "1024", "`ulimit -n 20000`")];
         assert_eq!(
             text(&findings),
             "disk        ok       10 GB free\n\

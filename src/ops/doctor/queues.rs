@@ -21,7 +21,10 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     match look(config).await {
         Ok(picture) => judge(config, &picture),
         Err(error) => {
-            let cure = "bring the queues' server up: `aula queue-stats` shows them then";
+            let cure = match config.deployment() {
+                Deployment::Embedded => "`aula migrate`",
+                Deployment::Distributed => "bring the broker up: `aula queue-stats` shows the queues then",
+            };
             vec![Finding::unknown(CHECK, format!("{error:#}"), cure)]
         }
     }

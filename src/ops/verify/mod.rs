@@ -77,8 +77,8 @@ pub struct Args {
     /// Repair what can be repaired
     #[arg(long)]
     repair: bool,
-    /// Wait so long for what may still be on its way to the search index [default: 15s; 25s beside an embedded server,
-    /// 0s without one]
+    /// Wait so long, at most, for what may be under way before it is told as wrong [default: 15s; 25s beside an embedded
+    /// server, 0s without one]
     #[arg(long, value_name = "TIME", value_parser = arguments::duration)]
     patience: Option<Duration>,
 }
@@ -125,6 +125,7 @@ impl<'a> Job<'a> {
             // Nothing is on its way where nobody is at work.
             Deployment::Embedded => (Duration::ZERO, PAUSE_ALONE),
         };
+        let (lag, pause) = args.patience.map_or((lag, pause), |patience| (patience, pause.min(patience)));
         let queues = match backends::look_at_queue(config).await {
             Ok(look) => Some(look),
             Err(error) => {
@@ -136,7 +137,7 @@ impl<'a> Job<'a> {
         let index = IndexLook {
             stored: Arc::clone(&stored),
             queues,
-            patience: args.patience.unwrap_or(lag),
+            patience: lag,
             repair: args.repair,
             report: Arc::clone(&report),
             stop: stop.clone(),

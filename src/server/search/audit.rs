@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::SearchError;
-use crate::message::{ChannelId, Seq};
+use crate::message::{ChannelId, Millis, Seq};
 
 /// A piece of a channel's log: above `after`, up to `through`.
 #[derive(Debug, Clone)]
@@ -66,6 +66,12 @@ pub trait IndexAudit: Send + Sync + 'static {
 
     /// Those of the strays that are in the index as of now.
     async fn present(&self, strays: Vec<Stray>) -> Result<Vec<Stray>, SearchError>;
+
+    /// Of an index that looks after itself: entries that are stored and not in it yet, counted up to some thousand, and
+    /// when the oldest of them was sent.
+    async fn lag(&self) -> Result<(u64, Option<Millis>), SearchError> {
+        Ok((0, None))
+    }
 
     /// Takes them out of the index, as far as that can be done one by one.
     async fn remove(&self, strays: Vec<Stray>) -> Result<(), SearchError>;

@@ -55,7 +55,7 @@ async fn each_damage_on_servers_is_found_and_repaired() {
         let on = cluster.builder();
         let session = cql(&namespace).await;
         let run = async |statement: String| session.query_unpaged(statement.as_str(), ()).await.map(drop).unwrap();
-        let patience = ["--patience", "2s"];
+        let patience = ["--patience", "500ms"];
         let report = tokio::task::block_in_place(|| assert_clean(&on, &[]));
         assert_eq!((&report["channels"], &report["entries"]), (&json!(2), &json!(14 + 4)), "{report:#}");
 
@@ -167,11 +167,11 @@ fn under_load_on_servers_nothing_is_accused_that_is_under_way() {
     let on = cluster.builder();
     let url = format!("http://{}", cluster.gateways[0].addr());
     let load =
-        ["simulate-clients", "--url", &url, "--clients", "30", "--rate", "100", "--duration", "9s", "--ramp", "1s"];
+        ["simulate-clients", "--url", &url, "--clients", "30", "--rate", "100", "--duration", "7s", "--ramp", "1s"];
     let mut load = Worker::spawn(&on, &load);
     std::thread::sleep(Duration::from_secs(2));
     let (began, mut entries) = (std::time::Instant::now(), 0);
-    while began.elapsed() < Duration::from_secs(8) {
+    while began.elapsed() < Duration::from_secs(6) {
         entries = assert_clean(&on, &[])["entries"].as_u64().unwrap();
     }
     assert!(entries > 100, "{entries}");

@@ -9,7 +9,7 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 33] = [
     &[],
     &["serve"],
     &["worker"],
@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 32] = [
     &["dead-letters", "retry"],
     &["dead-letters", "purge"],
     &["verify"],
+    &["doctor"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],

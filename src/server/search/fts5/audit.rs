@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::Fts5Search;
 use super::rebuild::LIVE;
-use crate::message::Kind;
+use super::{Fts5Search, recovery};
+use crate::message::{Kind, Millis};
 use crate::server::search::SearchError;
 use crate::server::search::audit::{Differences, Entry, IndexAudit, IndexStep, Slice, Stray};
 use crate::server::sqlite::{Admission, DbError};
@@ -13,6 +13,8 @@ use crate::server::store::{sqlite_columns as columns, sqlite_key as key};
 
 /// Rows of the index in one step.
 const STEP: i64 = 5_000;
+/// Entries that are counted, at most.
+const COUNTED: i64 = 10_000;
 /// Removals in one transaction.
 const REMOVED: usize = 200;
 
@@ -101,6 +103,20 @@ impl IndexAudit for Fts5Search {
                 }
             }
             Ok(present)
+        });
+        read.await.map_err(unavailable)
+    }
+
+    async fn lag(&self) -> Result<(u64, Option<Millis>), SearchError> {
+        let read = self.database.read(|connection| {
+            let mut waiting = connection.prepare_cached(&format!(
+                "SELECT count(*), min(at) FROM (
+                    SELECT m.at FROM messages m WHERE m.position > ?1 AND m.kind = ?2 AND m.deleted_at IS NULL
+                      AND NOT EXISTS (SELECT 1 FROM {LIVE}_docsize d WHERE d.id = m.position) LIMIT ?3)"
+            ))?;
+            let values = params![recovery::complete_to(connection)?, columns::kind_name(Kind::Text), COUNTED];
+            waiting
+                .query_row(values, |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, Option<i64>>(1)?.map(Millis))))
         });
         read.await.map_err(unavailable)
     }
