@@ -22,6 +22,7 @@ mod signals;
 pub mod simulate;
 mod terminal;
 pub mod token;
+pub mod trace;
 pub mod user;
 pub mod verify;
 pub mod verify_history;
@@ -76,6 +77,7 @@ enum Command {
     Reindex(reindex::Args),
     DeadLetters(dead_letters::Args),
     Verify(verify::Args),
+    Trace(trace::Args),
     Doctor(doctor::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
@@ -95,6 +97,7 @@ impl Command {
             Self::Reindex(args) => args.run(context),
             Self::DeadLetters(args) => args.run(context),
             Self::Verify(args) => args.run(context),
+            Self::Trace(args) => args.run(context),
             Self::Doctor(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),

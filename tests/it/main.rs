@@ -29,5 +29,6 @@ mod simulate;
 mod smoke;
 mod swarm;
 mod terminal;
+mod trace;
 mod verify;
 mod wire;

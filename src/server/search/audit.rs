@@ -67,6 +67,11 @@ pub trait IndexAudit: Send + Sync + 'static {
     /// Those of the strays that are in the index as of now.
     async fn present(&self, strays: Vec<Stray>) -> Result<Vec<Stray>, SearchError>;
 
+    /// Where the message with this id is, if the index can tell at once.
+    async fn locate(&self, _id: Uuid) -> Result<Option<(ChannelId, Seq)>, SearchError> {
+        Ok(None)
+    }
+
     /// Of an index that looks after itself: entries that are stored and not in it yet, counted up to some thousand, and
     /// when the oldest of them was sent.
     async fn lag(&self) -> Result<(u64, Option<Millis>), SearchError> {

@@ -23,6 +23,9 @@ pub trait Audit: Purge {
     /// far the step came goes into the next one; `None` at the end.
     async fn strays_in_lists(&self, after: Option<ListCursor>) -> Result<ListStep, StoreError>;
 
+    /// Where the entries of about this seq are, for people: the table, and the part of it.
+    fn whereabouts(&self, seq: Seq) -> String;
+
     /// Writes what is to be there. Beside running owners nothing newer is undone, and what was removed since does not
     /// come back. Whether it took must be looked at: something written with a higher timestamp hides it.
     async fn mend(&self, id: ChannelId, mend: Mend) -> Result<(), StoreError>;

@@ -9,7 +9,7 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 33] = [
+const COMMANDS: [&[&str]; 34] = [
     &[],
     &["serve"],
     &["worker"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 33] = [
     &["dead-letters", "purge"],
     &["verify"],
     &["doctor"],
+    &["trace"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],

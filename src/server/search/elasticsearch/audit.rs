@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use elasticsearch::http::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{ElasticsearchRebuild, schema};
 use crate::message::{ChannelId, Seq};
@@ -79,6 +80,11 @@ impl IndexAudit for ElasticsearchRebuild {
             present.extend(there.map(|(stray, _)| stray.clone()));
         }
         Ok(present)
+    }
+
+    async fn locate(&self, id: Uuid) -> Result<Option<(ChannelId, Seq)>, SearchError> {
+        let found = self.get(std::iter::once(id.to_string())).await?.pop().flatten();
+        Ok(found.and_then(|(channel, seq)| channel.zip(seq)))
     }
 
     async fn remove(&self, strays: Vec<Stray>) -> Result<(), SearchError> {
@@ -197,8 +203,6 @@ fn judge(batch: &[Slice], hits: Vec<Stray>, differences: &mut Differences) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn slice(after: Seq, through: Seq, seqs: &[Seq]) -> Slice {

@@ -77,6 +77,10 @@ impl Audit for CassandraStore {
         Ok(ListStep { rows: count, fraction, strays: strays.into_iter().flatten().collect(), rest })
     }
 
+    fn whereabouts(&self, seq: Seq) -> String {
+        format!("table messages_by_channel, bucket {}", bucket(seq))
+    }
+
     async fn mend(&self, id: ChannelId, mend: Mend) -> Result<(), StoreError> {
         let inner = &self.inner;
         let statements = &inner.statements;

@@ -57,6 +57,10 @@ impl Audit for SqliteStore {
         self.read(move |connection| step(connection, after.as_ref())).await
     }
 
+    fn whereabouts(&self, _seq: Seq) -> String {
+        "table messages".to_owned()
+    }
+
     async fn mend(&self, id: ChannelId, mend: Mend) -> Result<(), StoreError> {
         let written = self.database.write_as(Admission::Internal, move |connection| match key(connection, id)? {
             Some(key) => write(connection, id, key, &mend),
