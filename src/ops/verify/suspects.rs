@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::Tries;
 use super::finding::{Finding, What};
 use super::report::Report;
 use crate::message::{ChannelId, Kind, Message, Seq};
@@ -55,7 +56,13 @@ impl IndexLook {
         if slices.is_empty() {
             return Ok(());
         }
-        let differences = self.stored.index_audit.compare(slices).await?;
+        let mut tries = Tries::new();
+        let differences = loop {
+            match self.stored.index_audit.compare(slices.clone()).await {
+                Ok(differences) => break differences,
+                Err(error) => tries.again(error.into()).await?,
+            }
+        };
         self.suspect(differences).await
     }
 
