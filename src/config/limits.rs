@@ -74,7 +74,7 @@ fn time(key: &'static str, value: Duration, min: u128, max: u128) -> Limit {
 /// unit. `queue.prefetch` ends where AMQP's `prefetch-count` does, `welcome` where its frame does.
 pub(super) fn of(config: &Config) -> Vec<Limit> {
     let Config { server, session, channels, welcome, receipts, typing, search, auth, queue, store, .. } = config;
-    let Config { cassandra, rabbitmq, .. } = config;
+    let Config { cassandra, rabbitmq, retention, .. } = config;
     vec![
         count("server.threads", server.threads, 0, 1_024),
         count("server.max_connections", server.max_connections, 1, 1_000_000),
@@ -99,6 +99,9 @@ pub(super) fn of(config: &Config) -> Vec<Limit> {
         count("channels.resume_limit", channels.resume_limit, 1, 10_000),
         count("channels.ring_frames", channels.ring_frames, 1, 10_000),
         count("channels.max_cached_rooms", channels.max_cached_rooms, 1, 10_000_000),
+        time("retention.keep", retention.keep, 0, 36_500 * DAY),
+        time("retention.every", retention.every, SECOND, 7 * DAY),
+        count("retention.rate", retention.rate, 1, 1_000_000),
         count("welcome.concurrency", welcome.concurrency, 1, 10_000),
         count("welcome.channels", welcome.channels, 0, 200),
         count("welcome.messages", welcome.messages, 0, 100),

@@ -17,6 +17,7 @@
 mod bytes;
 mod duration;
 mod error;
+mod kept_for;
 mod layers;
 mod limits;
 mod load;

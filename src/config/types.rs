@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::kept_for::KeptFor;
 use super::servers::{Cassandra, Elasticsearch, Rabbitmq, Worker};
 use super::{bytes, duration};
 
@@ -26,6 +27,7 @@ pub struct Config {
     pub auth: Auth,
     pub queue: Queue,
     pub store: Store,
+    pub retention: Retention,
     pub worker: Worker,
     pub cassandra: Cassandra,
     pub rabbitmq: Rabbitmq,
@@ -200,6 +202,21 @@ pub struct Receipts {
     pub interval: Duration,
     /// In a channel with more members no `delivered` or `read` status is computed; 0 = in none.
     pub max_members: usize,
+}
+
+/// How long messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// 0: for ever.
+    #[serde(with = "duration")]
+    pub keep: Duration,
+    /// Channels with a time of their own.
+    pub channels: Vec<KeptFor>,
+    #[serde(with = "duration")]
+    pub every: Duration,
+    /// Messages that are removed in a second.
+    pub rate: u32,
 }
 
 /// Typing events.

@@ -6,6 +6,7 @@
 mod accounts;
 pub mod arguments;
 pub mod config;
+mod confirm;
 pub mod dead_letters;
 pub mod doctor;
 pub mod exit;
@@ -13,6 +14,7 @@ pub mod logging;
 pub mod migrate;
 pub mod output;
 mod progress;
+mod purge_channel;
 pub mod queue_stats;
 pub mod reindex;
 mod runtime;
@@ -79,6 +81,7 @@ enum Command {
     Verify(verify::Args),
     Trace(trace::Args),
     Doctor(doctor::Args),
+    PurgeChannel(purge_channel::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -99,6 +102,7 @@ impl Command {
             Self::Verify(args) => args.run(context),
             Self::Trace(args) => args.run(context),
             Self::Doctor(args) => args.run(context),
+            Self::PurgeChannel(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),

@@ -1,25 +1,33 @@
 //! P1–P4, P7 and density: what the final histories hold, and that everything else agrees with them.
 
 use super::log::{Log, Standing};
+use super::purges::Purges;
 use super::record::{Entry, EntryNo, Hit, Record, Seen, SendNo};
 use super::sends::Sends;
 use super::sightings::{Sighting, Sightings};
 use super::verdict::{Counts, Found, Promise};
 use crate::message::Seq;
 
-pub fn check(record: &Record, sends: &Sends, log: &Log, sightings: &Sightings, found: &mut Found) -> Counts {
+pub fn check(
+    record: &Record,
+    sends: &Sends,
+    log: &Log,
+    sightings: &Sightings,
+    purges: &Purges,
+    found: &mut Found,
+) -> Counts {
     let mut counts = Counts::default();
-    check_histories(record, log, found);
+    check_histories(record, log, purges, found);
     let is_unexpected = check_entries(record, sends, log, sightings, found, &mut counts);
     let is_lost = check_accepted(record, sends, log, found);
-    check_persisted(record, log, found);
+    check_persisted(record, log, purges, found);
     record.hits.iter().for_each(|hit| check_hit(record, log, hit, found));
     count(record, sends, log, sightings, |send| is_unexpected[send.0 as usize], &is_lost, &mut counts);
     counts
 }
 
 /// Each reader's history is dense and all readers have the same one.
-fn check_histories(record: &Record, log: &Log, found: &mut Found) {
+fn check_histories(record: &Record, log: &Log, purges: &Purges, found: &mut Found) {
     for history in &record.histories {
         let channel = record.channel(history.channel);
         let who = || format!("{}'s history of {channel}", record.user(history.reader));
@@ -32,7 +40,9 @@ fn check_histories(record: &Record, log: &Log, found: &mut Found) {
                 });
                 continue;
             }
-            if entry.seq != next {
+            // What nobody was shown before it was purged is missed by nobody.
+            let is_purged = entry.seq > next && entry.seq <= purges.through(history.channel).saturating_add(1);
+            if entry.seq != next && !is_purged {
                 found.add(Promise::P9, || {
                     let detail = format!("{}: seq {} stands where {next} should", who(), entry.seq);
                     (detail, [record.ids_of(*number)])
@@ -188,7 +198,7 @@ fn check_accepted(record: &Record, sends: &Sends, log: &Log, found: &mut Found) 
 }
 
 /// A persisted message is in the history at the seq it was said to have.
-fn check_persisted(record: &Record, log: &Log, found: &mut Found) {
+fn check_persisted(record: &Record, log: &Log, purges: &Purges, found: &mut Found) {
     for event in record.connections.iter().flat_map(|connection| &connection.events) {
         let Seen::Persisted { send, seq } = event.seen else { continue };
         let channel = record.send(send).channel;
@@ -202,6 +212,7 @@ fn check_persisted(record: &Record, log: &Log, found: &mut Found) {
                 let detail = format!("{what} was persisted at {seq}, where there is {there}");
                 (detail, [record.ids_of_send(send, Some(seq)), record.ids_of(entry)])
             }),
+            None if seq <= purges.through(channel) => {}
             None => found.add(Promise::P7, || {
                 let detail = format!("{} was persisted at {seq}, where nothing is", record.show_send(send));
                 (detail, [record.ids_of_send(send, Some(seq))])

@@ -51,6 +51,21 @@ impl Stream {
         self.or_next = None;
     }
 
+    /// Everything up to `seq` is gone: what of it has not come won't come.
+    pub fn purged(&mut self, seq: Seq) {
+        for resume in &mut self.resumes {
+            if resume.reached < seq {
+                resume.reached = seq;
+                if !resume.has_restarted {
+                    resume.after = seq;
+                }
+            }
+        }
+        if self.next.is_some_and(|next| next <= seq) {
+            self.gap(seq);
+        }
+    }
+
     /// The user is added by the entry `seq`, which comes next.
     pub const fn added(&mut self, seq: Seq) {
         self.next = Some(seq);

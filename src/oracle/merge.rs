@@ -94,7 +94,10 @@ impl Places {
                 *send = self.send(*send);
             }
             Seen::Message(entry) => *entry = self.entry(*entry),
-            Seen::Watermark { channel, .. } | Seen::NewestAsked { channel, .. } | Seen::Gap { channel, .. } => {
+            Seen::Watermark { channel, .. }
+            | Seen::NewestAsked { channel, .. }
+            | Seen::Gap { channel, .. }
+            | Seen::Purged { channel, .. } => {
                 *channel = self.channel(*channel);
             }
             Seen::Page(page) => {

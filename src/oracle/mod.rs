@@ -23,6 +23,7 @@ mod merge;
 mod order;
 #[cfg(test)]
 mod places;
+mod purges;
 pub mod record;
 mod recorder;
 #[cfg(test)]
@@ -47,18 +48,21 @@ pub use verdict::{Counts, DESCRIBED, MessageIds, Promise, Scope, Unjudged, Verdi
 /// What this record shows: what became of the messages, and the promises that were broken.
 pub fn check(record: &Record) -> Verdict {
     let mut found = verdict::Found::default();
+    let purges = purges::Purges::of(record);
+    purges::check(record, &purges, &mut found);
+    let record = &*purges.made_whole(record);
     let sends = sends::Sends::of(record, &mut found);
     let log = log::Log::of(record);
     let sightings = sightings::Sightings::of(record);
     let members = members::Members::of(record, &log);
     let persisted = stored::Persisted::of(record);
     let ending = ending::Ending::of(record);
-    let mut counts = agreement::check(record, &sends, &log, &sightings, &mut found);
-    let stream_ends = stream::check(record, &log, &members, &persisted, &ending, &mut found);
+    let mut counts = agreement::check(record, &sends, &log, &sightings, &purges, &mut found);
+    let stream_ends = stream::check(record, &log, &members, &persisted, &ending, &purges, &mut found);
     let told = statuses::check(record, &sends, &log, &persisted, &ending, &mut found);
     counts.retold = told.again;
     marks::check(record, &mut found);
-    stored::check(record, &persisted, &mut found);
+    stored::check(record, &persisted, &purges, &mut found);
     found_by_search(record, &log, &mut found);
     order::check(record, &sends, &log, &mut found);
     let unjudged = Unjudged { stream_ends, statuses: told.unjudged };

@@ -192,6 +192,11 @@ pub enum Seen {
         channel: ChannelNo,
         last_seq: Seq,
     },
+    /// Everything up to `seq` is gone.
+    Purged {
+        channel: ChannelNo,
+        seq: Seq,
+    },
     ResumeAsked(Box<ResumeAsked>),
     ResumeReply(Box<ResumeReply>),
     /// A frame that is not as its op promises.

@@ -253,6 +253,7 @@ impl Recorder {
                 Seen::Welcome(Box::new(Welcome { heads }))
             }
             Received::Gap(gap) => Seen::Gap { channel: self.channel(gap.channel), last_seq: gap.last_seq },
+            Received::Purged(purged) => Seen::Purged { channel: self.channel(purged.channel), seq: purged.seq },
             Received::Resumed { reference, channels } => {
                 Seen::ResumeReply(Box::new(self.resume_reply(*reference, channels)))
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::purges::Purges;
 use super::record::{ChannelNo, Connection, Record, Seen};
 use super::verdict::{Found, Promise};
 use crate::message::Seq;
@@ -37,13 +38,19 @@ impl Persisted {
     }
 }
 
-pub fn check(record: &Record, persisted: &Persisted, found: &mut Found) {
+pub fn check(record: &Record, persisted: &Persisted, purges: &Purges, found: &mut Found) {
     for connection in &record.connections {
-        check_connection(record, connection, persisted, found);
+        check_connection(record, connection, persisted, purges, found);
     }
 }
 
-fn check_connection(record: &Record, connection: &Connection, persisted: &Persisted, found: &mut Found) {
+fn check_connection(
+    record: &Record,
+    connection: &Connection,
+    persisted: &Persisted,
+    purges: &Purges,
+    found: &mut Found,
+) {
     let user = || record.user(connection.user);
     let mut pages: HashMap<u64, (ChannelNo, u64)> = HashMap::new();
     let mut resumes: HashMap<u64, u64> = HashMap::new();
@@ -66,7 +73,8 @@ fn check_connection(record: &Record, connection: &Connection, persisted: &Persis
                 let Some((channel, asked)) = pages.remove(&page.reference) else { continue };
                 let last = page.entries.last().map_or(0, |last| record.entry(*last).seq);
                 let stored = persisted.before(channel, asked);
-                if last < stored {
+                // An empty page is right where all of it was purged.
+                if last < stored && stored > purges.through(channel) {
                     found.add(Promise::P7, || {
                         let ids = record.place(channel, stored);
                         let id = ids.channel;

@@ -6,6 +6,7 @@ use super::channel_stream::{Resume, Stream};
 use super::ending::Ending;
 use super::log::Log;
 use super::members::{Members, Membership};
+use super::purges::Purges;
 use super::record::{ChannelNo, Connection, EntryNo, Event, Head, Mark, Record, ResumeReply, Seen};
 use super::stored::Persisted;
 use super::verdict::{Found, Promise};
@@ -22,6 +23,7 @@ pub fn check(
     members: &Members,
     persisted: &Persisted,
     ending: &Ending,
+    purges: &Purges,
     found: &mut Found,
 ) -> u64 {
     let mut unjudged = 0;
@@ -29,6 +31,7 @@ pub fn check(
         record,
         log,
         members,
+        purges,
         places: vec![None; record.channels.len()],
         streams: Vec::new(),
         resumes: HashMap::new(),
@@ -51,6 +54,7 @@ struct Streams<'a> {
     record: &'a Record,
     log: &'a Log,
     members: &'a Members,
+    purges: &'a Purges,
     /// By channel: where its stream is; emptied from one connection to the next.
     places: Vec<Option<u32>>,
     streams: Vec<(ChannelNo, Stream)>,
@@ -83,7 +87,7 @@ impl<'a> Streams<'a> {
             }
             Seen::Welcome(welcome) => {
                 for head in &welcome.heads {
-                    check_head(record, connection, head, found);
+                    check_head(record, connection, head, self.purges.through(head.channel), found);
                     let stream = self.of(head.channel);
                     stream.moved_at = at;
                     stream.welcome(head.last_seq, head.by_all.unwrap_or_default());
@@ -93,6 +97,11 @@ impl<'a> Streams<'a> {
                 let stream = self.of(*channel);
                 stream.moved_at = at;
                 stream.gap(*last_seq);
+            }
+            Seen::Purged { channel, seq } => {
+                let stream = self.of(*channel);
+                stream.moved_at = at;
+                stream.purged(*seq);
             }
             Seen::ResumeAsked(asked) => {
                 self.resumes.insert(asked.reference, &asked.channels);
@@ -232,10 +241,12 @@ impl<'a> Streams<'a> {
 }
 
 /// Unread is derived, and the messages of a welcome are the log's end.
-fn check_head(record: &Record, connection: &Connection, head: &Head, found: &mut Found) {
+fn check_head(record: &Record, connection: &Connection, head: &Head, purged: Seq, found: &mut Found) {
     let Head { channel, last_seq, delivered_seq, read_seq, unread, .. } = *head;
     let who = || format!("{}'s welcome to {}", record.user(connection.user), record.channel(channel));
-    if last_seq.checked_sub(read_seq) != Some(unread) {
+    // Of what was purged, some or all when the welcome was said, nothing is unread.
+    let least = last_seq.saturating_sub(read_seq.max(purged));
+    if last_seq.checked_sub(read_seq).is_none_or(|most| !(least..=most).contains(&unread)) {
         found.add(Promise::P9, || {
             let detail = format!("{}: unread is {unread}, last_seq {last_seq}, read_seq {read_seq}", who());
             (detail, [record.place(channel, last_seq)])

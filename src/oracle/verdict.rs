@@ -39,10 +39,12 @@ pub enum Promise {
     P10,
     /// A removed member receives nothing with a seq after its removal.
     P11,
+    /// What was purged is read by nobody any more.
+    P12,
 }
 
 impl Promise {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Wire,
         Self::P1,
         Self::P2,
@@ -55,6 +57,7 @@ impl Promise {
         Self::P9,
         Self::P10,
         Self::P11,
+        Self::P12,
     ];
 
     /// What is promised, in a line.
@@ -72,6 +75,7 @@ impl Promise {
             Self::P9 => "watermarks never go back",
             Self::P10 => "search finds what is stored",
             Self::P11 => "who is removed receives nothing more",
+            Self::P12 => "what is purged is gone",
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod http;
 pub mod lock;
 pub mod metrics;
 pub mod migrate;
+pub mod purge;
 pub mod queue;
 pub mod rabbitmq;
 pub mod receipts;

@@ -21,6 +21,7 @@ mod http;
 mod kill9;
 mod people;
 mod protocol_page;
+mod purge;
 mod raw;
 mod reindex;
 mod rng;

@@ -7,6 +7,7 @@ mod unproved;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -135,10 +136,10 @@ fn ctrl_c_ends_a_run_early_and_it_is_told_all_the_same() {
     assert_nothing_is_left("early");
 }
 
-#[test]
-fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
+/// A run on a server that is killed in its midst, and comes back at the same address: its status and its report.
+/// Something is done while it serves, and something while it is down.
+fn through_a_kill(serving: impl FnOnce(&Path), down: impl FnOnce(&Path)) -> (ExitStatus, Value) {
     let server = Server::builder();
-    // The same address after its restart.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let serve = || {
         let mut process = Worker::spawn(&server, &["serve", "--listen", &address]);
@@ -151,13 +152,46 @@ fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
     let load = ["--rate", "100", "--duration", "6s", "--ramp", "1s"];
     let mut run = Worker::spawn(&server, &[&words[..], &load].concat());
     run.wait_for_log(" hold: ", LIMIT);
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(1));
+    serving(server.dir());
+    std::thread::sleep(Duration::from_secs(1));
     first.kill9();
     std::thread::sleep(Duration::from_millis(500));
+    down(server.dir());
     let _second = serve();
     let (status, out) = run.finish(LIMIT);
-    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {}", run.stderr()));
-    assert_eq!(status.code(), Some(0), "{report}\n{}", run.stderr());
+    let report = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {}", run.stderr()));
+    (status, report)
+}
+
+/// It comes back with what it had a second before its end.
+#[test]
+fn a_server_that_forgets_a_second_is_found_out() {
+    let earlier = |dir: &Path| dir.join("earlier.db");
+    let keep = |dir: &Path| {
+        let file = rusqlite::Connection::open(dir.join("aula.db")).unwrap();
+        file.busy_timeout(LIMIT).unwrap();
+        file.execute("VACUUM INTO ?1", [earlier(dir).to_str().unwrap()]).unwrap();
+    };
+    let put_back = |dir: &Path| {
+        for rest in ["aula.db-wal", "aula.db-shm"] {
+            std::fs::remove_file(dir.join(rest)).unwrap();
+        }
+        std::fs::rename(earlier(dir), dir.join("aula.db")).unwrap();
+    };
+    let (status, report) = through_a_kill(keep, put_back);
+    assert_eq!(status.code(), Some(1), "{report}");
+    let verdict = &report["verdict"];
+    assert!(verdict["lost"].as_u64() > Some(10), "{verdict}");
+    let broken: Vec<&str> =
+        verdict["violations"].as_array().unwrap().iter().filter_map(|found| found["promise"].as_str()).collect();
+    assert!(broken.contains(&"P1"), "{verdict}");
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_back_has_lost_nothing() {
+    let (status, report) = through_a_kill(|_serving| {}, |_down| {});
+    assert_eq!(status.code(), Some(0), "{report}");
     assert_clean(&report);
     assert!(count(&report, "connect") >= 24, "{report}");
     // What was to be sent while there was no server counts from then.

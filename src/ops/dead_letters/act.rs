@@ -8,10 +8,11 @@ use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::Chosen;
 use super::plan::{Group, Plan};
-use super::progress::Progress;
-use super::{Chosen, confirm};
+use crate::ops::confirm;
 use crate::ops::exit::Advise as _;
+use crate::ops::progress::Progress;
 use crate::ops::{Context, Exit, signals};
 use crate::server::queue::{DeadLetters, QueueError};
 
@@ -84,7 +85,7 @@ pub async fn run(context: &Context, letters: &dyn DeadLetters, chosen: Chosen, a
                 return Ok(Exit::Failed);
             }
         }
-        let mut progress = Progress::new(total, context.output.is_quiet());
+        let mut progress = Progress::new(context.output.is_quiet());
         outcome = carry_out(letters, &plan, act, stop.as_mut(), &mut progress).await;
     }
     report(context, &plan, act, dry_run, &outcome)?;
@@ -171,7 +172,7 @@ async fn through(
             Act::Purge => walk.remove().await?,
         }
         outcome.done += 1;
-        progress.tell(outcome.done);
+        progress.show(outcome.done as f64 / plan.ids.len() as f64, outcome.done, "letters");
     }
     walk.end().await
 }

@@ -1,11 +1,9 @@
 //! `aula dead-letters`: the tasks that were set aside.
 
 mod act;
-mod confirm;
 mod filter;
 mod list;
 mod plan;
-mod progress;
 mod view;
 
 use std::num::NonZeroU32;

@@ -118,7 +118,7 @@ impl Job<'_> {
             self.rebuild().drop_former().await?;
             return self.say(Outcome::DroppedFormer, indexes.former.as_deref());
         }
-        let stop = stop_on_signal()?;
+        let stop = Terminate::token()?;
         if self.args.rollback {
             return self.roll_back(&stop).await;
         }
@@ -295,14 +295,4 @@ impl Job<'_> {
         self.context.output.value(&report, || report.text())?;
         Ok(outcome.exit())
     }
-}
-
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    let (signals, stop) = (Terminate::listen()?, CancellationToken::new());
-    let stopped = stop.clone();
-    tokio::spawn(async move {
-        signals.received().await;
-        stopped.cancel();
-    });
-    Ok(stop)
 }

@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// From the first byte of the TCP handshake to the welcome.
+    /// From the first byte of the TCP handshake to the welcome; where tries before it failed, of the first of them.
     Connect,
     /// From the moment a send was scheduled to the server's `accepted`; so for all that follow.
     Accepted,
@@ -135,7 +135,7 @@ pub struct Verdict {
 /// One promise broken once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// `P1` … `P11`, or `Wire`.
+    /// `P1` … `P12`, or `Wire`.
     pub promise: String,
     /// Who saw what, for people.
     pub seen: String,

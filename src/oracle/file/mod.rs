@@ -23,6 +23,7 @@
 //! | `page` | at, ref, \[entries\] |
 //! | `welcome` | at, \[\[channel, last_seq, delivered_seq, read_seq, unread, \[delivered by all, read by all\] or null, \[entries\]\]\] |
 //! | `gap` | at, channel, last_seq |
+//! | `purged` | at, channel, seq. Not in versions 1 and 2 |
 //! | `resume` | at, ref, \[\[channel, seq\]\] |
 //! | `resumed` | at, ref, \[\[channel, complete, last_seq\]\] |
 //! | `malformed` | at, what is wrong |
@@ -52,7 +53,7 @@ use crate::message::{ChannelId, Kind, Millis, Seq};
 use crate::wire::ErrorCode;
 
 const NAME: &str = "aula history";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The oldest version that is read.
 const OLDEST: u32 = 1;
 /// Entries in one line of a history.
@@ -82,6 +83,7 @@ enum Line<'a> {
     Page(u64, u64, Cow<'a, [EntryNo]>),
     Welcome(u64, Vec<Head<'a>>),
     Gap(u64, ChannelNo, Seq),
+    Purged(u64, ChannelNo, Seq),
     Resume(u64, u64, Cow<'a, [(ChannelNo, Seq)]>),
     Resumed(u64, u64, Vec<(ChannelNo, bool, Seq)>),
     Malformed(u64, Cow<'a, str>),

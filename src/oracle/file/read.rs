@@ -188,6 +188,7 @@ impl Reader {
                 (at, Seen::Welcome(Box::new(Welcome { heads })))
             }
             Line::Gap(at, channel, last_seq) => (at, Seen::Gap { channel: self.channel(channel)?, last_seq }),
+            Line::Purged(at, channel, seq) => (at, Seen::Purged { channel: self.channel(channel)?, seq }),
             Line::Resume(at, reference, channels) => {
                 channels.iter().try_for_each(|(channel, _)| self.channel(*channel).map(drop))?;
                 (at, Seen::ResumeAsked(Box::new(ResumeAsked { reference, channels: channels.into_owned() })))

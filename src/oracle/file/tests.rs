@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::oracle::record::{Event, Malformed, NO_REFERENCE, Record, Seen};
+use crate::oracle::record::{ChannelNo, Event, Malformed, NO_REFERENCE, Record, Seen};
 use crate::oracle::{check, synth};
 use crate::wire::ErrorCode;
 
@@ -8,6 +8,10 @@ fn written(record: &Record) -> Vec<u8> {
     let mut bytes = Vec::new();
     record.write(&mut bytes).unwrap();
     bytes
+}
+
+fn purged(seq: u64) -> Seen {
+    Seen::Purged { channel: ChannelNo(0), seq }
 }
 
 proptest! {
@@ -20,14 +24,16 @@ proptest! {
         record.connections[0].closed_at = u64::MAX;
         let refused = Seen::Refused { reference: NO_REFERENCE, code: ErrorCode::ALL[code], retry: at % 2 == 0 };
         let malformed = Seen::Malformed(Box::new(Malformed { problem }));
-        record.connections[0].events.extend([refused, malformed].map(|seen| Event { at, seen }));
+        record.connections[0].events.extend([refused, malformed, purged(at)].map(|seen| Event { at, seen }));
         prop_assert_eq!(Record::read(written(&record).as_slice()).unwrap(), record);
     }
 
     /// Whatever a file holds, it is refused or judged.
     #[test]
     fn nothing_that_can_be_read_is_too_much(seed in 0..20u64, changes in prop::collection::vec((any::<usize>(), 0..10u8), 1..5)) {
-        let mut bytes = written(&synth::long_record(seed, 60).0);
+        let (mut record, _) = synth::long_record(seed, 60);
+        record.connections[0].events.push(Event { at: seed, seen: purged(seed) });
+        let mut bytes = written(&record);
         let digits: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit()).collect();
         for (at, digit) in changes {
             bytes[digits[at % digits.len()]] = b'0' + digit;
@@ -41,9 +47,12 @@ proptest! {
 /// The numbers themselves may be as large as they can be.
 #[test]
 fn extreme_numbers_are_judged() {
-    let (record, _) = synth::long_record(3, 200);
+    let (mut record, _) = synth::long_record(3, 200);
+    record.connections[0].events.push(Event { at: 3, seen: purged(3) });
     let text = String::from_utf8(written(&record)).unwrap();
-    for kind in ["entry", "m", "persisted", "read", "welcome", "gap", "resume", "resumed", "history", "hit", "search"] {
+    for kind in
+        ["entry", "m", "persisted", "read", "welcome", "gap", "purged", "resume", "resumed", "history", "hit", "search"]
+    {
         let lines = text.lines().map(|line| {
             if !line.starts_with(&format!("{{\"{kind}\":")) {
                 return line.to_owned();
@@ -67,7 +76,7 @@ fn a_record_of_the_first_version_is_read() {
     let (mut record, _) = synth::long_record(1, 50);
     record.searches.clear();
     let text = String::from_utf8(written(&record)).unwrap();
-    let first = text.replacen("history\",2", "history\",1", 1);
+    let first = text.replacen("history\",3", "history\",1", 1);
     assert_ne!(first, text);
     assert_eq!(Record::read(first.as_bytes()).unwrap(), record);
 }
@@ -87,7 +96,7 @@ fn a_bad_line_is_named() {
     let cases = [
         (problem(""), "line 1: the file ends without the line `end`"),
         (problem("{\"user\":\"ada\"}\n"), "line 1: no recorded history"),
-        (with("history\",2", "history\",3"), "line 1: format version 3; this program reads versions 1 to 2"),
+        (with("history\",3", "history\",4"), "line 1: format version 4; this program reads versions 1 to 3"),
         (second("{\"usr\":\"bob\"}"), "line 3: column 6: unknown variant `usr`, expected one of"),
         (second(&first), "line 3: this user came before, as number 0"),
         (second("bob"), "line 3: column 1: expected value"),

@@ -81,6 +81,7 @@ fn line_of(event: &Event) -> Line<'_> {
             Line::Welcome(at, heads.collect())
         }
         Seen::Gap { channel, last_seq } => Line::Gap(at, *channel, *last_seq),
+        Seen::Purged { channel, seq } => Line::Purged(at, *channel, *seq),
         Seen::ResumeAsked(asked) => Line::Resume(at, asked.reference, asked.channels.as_slice().into()),
         Seen::ResumeReply(reply) => {
             let channels = reply.channels.iter();

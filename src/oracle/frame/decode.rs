@@ -138,6 +138,7 @@ impl<'a> Received<'a> {
             "error" => Self::Error(source.read()?),
             "welcome" => Self::Welcome(source.read()?),
             "gap" => Self::Gap(source.read()?),
+            "purged" => Self::Purged(source.read()?),
             "search_results" => Self::SearchResults(source.read()?),
             // Who joins and leaves is told by the log's own entries; these only have to be well-formed.
             "channel_created" => source.read::<Created>().map(|_| Self::Other)?,

@@ -38,6 +38,7 @@ pub enum Received<'a> {
     Status(Status),
     Welcome(Welcome<'a>),
     Gap(Gap),
+    Purged(Purged),
     SearchResults(SearchResults<'a>),
     /// A well-formed frame that the oracle doesn't judge.
     Other,
@@ -126,6 +127,13 @@ pub struct Head<'a> {
 pub struct Gap {
     pub channel: ChannelId,
     pub last_seq: Seq,
+}
+
+/// Everything up to `seq` is gone.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Purged {
+    pub channel: ChannelId,
+    pub seq: Seq,
 }
 
 /// How one channel's resume ended.

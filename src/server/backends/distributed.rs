@@ -21,13 +21,14 @@ use crate::server::rabbitmq::{Link, process};
 use crate::server::search::{
     ElasticsearchIndex, QueuedSearch, RabbitAnswers, Search, SearchIndex, connect_elasticsearch, receive_answers,
 };
-use crate::server::store::{CassandraStore, Store};
+use crate::server::store::{CassandraStore, Scan, Store};
 
 /// Connects with all three. Nothing is made or changed: that is what `aula migrate` is for.
 pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends> {
     migrate::verify(config).await?;
     let cassandra = Cassandra::connect(&config.cassandra, true).await?;
-    let store: Arc<dyn Store> = Arc::new(CassandraStore::new(cassandra.clone(), config.queue.dedup_ttl).await?);
+    let stored = Arc::new(CassandraStore::new(cassandra.clone(), config.queue.dedup_ttl).await?);
+    let store = Arc::clone(&stored) as Arc<dyn Store>;
     let accounts = CassandraAccounts::open(&cassandra).await.context("accounts can't be read from Cassandra")?;
     if part != Part::Worker {
         make_data_dir(&config.data_dir)?;
@@ -43,6 +44,7 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
     let consuming = Link::open(&config.rabbitmq, &format!("{role}, consuming")).await?;
     let topology = Arc::new(Topology::new(&Values::configured(config))?);
     let queue = open_queue(config, &topology, publishing.clone(), consuming.clone()).await?;
+    let dead_letters = Arc::new(queue.clone());
     let queue: Arc<dyn TaskQueue> = Arc::new(queue);
 
     let client = connect_elasticsearch(&config.elasticsearch)?;
@@ -63,6 +65,9 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
     Ok(Backends {
         queue,
         store,
+        scan: Arc::clone(&stored) as Arc<dyn Scan>,
+        purge: stored,
+        dead_letters,
         search,
         index: index as Arc<dyn SearchIndex>,
         answers: Some(Arc::new(RabbitAnswers::new(publishing.clone()))),
@@ -77,8 +82,9 @@ pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Look> {
     let topology = Topology::new(&Values::configured(config))?;
     let link = Link::open(&config.rabbitmq, "looking").await?;
     let place = format!("RabbitMQ at {}", link.address());
-    let queue = open_queue(config, &topology, link.clone(), link).await?;
-    Ok(Look { queue: Arc::new(queue.clone()), dead_letters: Arc::new(queue), place })
+    let queue = open_queue(config, &topology, link.clone(), link.clone()).await?;
+    let bus = Arc::new(RabbitBus::new(link));
+    Ok(Look { queue: Arc::new(queue.clone()), dead_letters: Arc::new(queue), bus, place })
 }
 
 async fn open_queue(

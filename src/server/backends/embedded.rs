@@ -15,7 +15,7 @@ use crate::server::search::{Fts5Search, Search};
 use crate::server::sqlite::holder::{self, Holder};
 use crate::server::sqlite::migrate::{self, Mode};
 use crate::server::sqlite::{Database, FILE_NAME, Options};
-use crate::server::store::SqliteStore;
+use crate::server::store::{Scan, SqliteStore, Store};
 
 /// How often a process that has the data directory to itself looks whether a command has changed something in it.
 const POLL_ALONE: Duration = Duration::from_millis(250);
@@ -63,9 +63,13 @@ pub(super) async fn open(config: &Config, part: Part) -> anyhow::Result<Backends
         background.spawn(search.clone().recover());
     }
     let index = Arc::new(search);
+    let store = Arc::new(SqliteStore::new(database.clone(), config.queue.dedup_ttl));
     Ok(Backends {
-        queue: Arc::new(queue),
-        store: Arc::new(SqliteStore::new(database.clone(), config.queue.dedup_ttl)),
+        queue: Arc::new(queue.clone()),
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        scan: Arc::clone(&store) as Arc<dyn Scan>,
+        purge: store,
+        dead_letters: Arc::new(queue),
         search: Arc::clone(&index) as Arc<dyn Search>,
         index,
         answers: None,
@@ -81,8 +85,9 @@ pub(super) async fn look_at_queue(config: &Config) -> anyhow::Result<Look> {
     migrate::ensure(&path, Mode::Verify)?;
     let in_file = || path.display().to_string();
     let database = Database::open(&path, &Options::default()).with_context(in_file)?;
+    let bus = Arc::new(EmbeddedBus::new(database.clone(), None));
     let queue = SqliteQueue::look(database, config.data_dir.clone()).await.with_context(in_file)?;
-    Ok(Look { queue: Arc::new(queue.clone()), dead_letters: Arc::new(queue), place: in_file() })
+    Ok(Look { queue: Arc::new(queue.clone()), dead_letters: Arc::new(queue), bus, place: in_file() })
 }
 
 struct EventsTable(Database);

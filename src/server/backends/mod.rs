@@ -17,7 +17,7 @@ use super::auth::{Accounts, Auth, AuthOptions};
 use super::events::{EventBus, EventSink, EventSource};
 use super::queue::{DeadLetters, TaskQueue};
 use super::search::{Search, SearchAnswers, SearchIndex};
-use super::store::Store;
+use super::store::{Purge, Scan, Store};
 use super::worker::WorkerOptions;
 use crate::config::{Config, Deployment};
 
@@ -30,6 +30,9 @@ const OWNED_CHANNELS: usize = 10_000;
 pub struct Backends {
     pub queue: Arc<dyn TaskQueue>,
     pub store: Arc<dyn Store>,
+    pub scan: Arc<dyn Scan>,
+    pub purge: Arc<dyn Purge>,
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// What gateways ask.
     pub search: Arc<dyn Search>,
     /// What the workers write.
@@ -96,6 +99,8 @@ impl Backends {
 pub struct Look {
     pub queue: Arc<dyn TaskQueue>,
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// To the gateways, which are other processes.
+    pub bus: Arc<dyn EventBus>,
     /// The file, or the broker.
     pub place: String,
 }

@@ -15,12 +15,13 @@ use crate::server::search::{ElasticsearchIndex, ElasticsearchRebuild, Fts5Search
 use crate::server::sqlite::migrate::{self, Mode};
 use crate::server::sqlite::{Database, FILE_NAME, Options};
 use crate::server::store::audit::Audit;
-use crate::server::store::{CassandraStore, Scan, SqliteStore, Store};
+use crate::server::store::{CassandraStore, Purge, Scan, SqliteStore, Store};
 
 /// The store, what can be read of all of it, the accounts and the index.
 pub struct Stored {
     pub store: Arc<dyn Store>,
     pub scan: Arc<dyn Scan>,
+    pub purge: Arc<dyn Purge>,
     pub accounts: Arc<dyn Accounts>,
     pub index: Arc<dyn SearchIndex>,
     pub rebuild: Arc<dyn Rebuild>,
@@ -58,7 +59,8 @@ fn embedded(config: &Config) -> anyhow::Result<Stored> {
     Ok(Stored {
         store: Arc::clone(&store) as Arc<dyn Store>,
         scan: Arc::clone(&store) as Arc<dyn Scan>,
-        audit: store,
+        audit: Arc::clone(&store) as Arc<dyn Audit>,
+        purge: store,
         accounts: Arc::new(SqliteAccounts::new(database)),
         index: Arc::new(search.clone()),
         index_audit: Arc::new(search.clone()),
@@ -71,6 +73,7 @@ async fn distributed(config: &Config) -> anyhow::Result<Stored> {
     let cassandra = Cassandra::connect(&config.cassandra, true).await?;
     let place = format!("the keyspace {} of Cassandra", cassandra.keyspace);
     let store = Arc::new(CassandraStore::new(cassandra.clone(), config.queue.dedup_ttl).await?);
+    let purge = Arc::clone(&store) as Arc<dyn Purge>;
     let accounts = CassandraAccounts::open(&cassandra).await.context("accounts can't be read from Cassandra")?;
     let client = connect_elasticsearch(&config.elasticsearch)?;
     let (alias, asked) = (config.elasticsearch.alias.clone(), Arc::clone(&store) as Arc<dyn Store>);
@@ -82,6 +85,7 @@ async fn distributed(config: &Config) -> anyhow::Result<Stored> {
     Ok(Stored {
         store,
         scan,
+        purge,
         accounts: Arc::new(accounts),
         index: Arc::new(ElasticsearchIndex::new(client, alias, asked, timeout, total_cap)),
         index_audit: Arc::clone(&rebuild) as Arc<dyn IndexAudit>,

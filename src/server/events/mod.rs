@@ -43,6 +43,8 @@ pub enum Event {
         by: Username,
         origin: Option<Origin>,
     },
+    /// Everything up to here is gone from the log.
+    Purged { channel: ChannelId, seq: Seq },
     /// Somebody types: said by a gateway, not by a worker, and to nobody's harm if it is lost.
     Typing { channel: ChannelId, username: Username, session: Uuid },
     /// A request that was taken turned out to be impossible when its turn came.

@@ -160,7 +160,7 @@ pub(super) fn summary(membership: Membership, last_seq: Seq) -> ChannelSummary {
     let Membership { mut channel, delivered_seq, read_seq, delivered_by_all, read_by_all, last_at: _ } = membership;
     channel.last_seq = last_seq;
     ChannelSummary {
-        unread: last_seq.saturating_sub(read_seq),
+        unread: last_seq.saturating_sub(read_seq.max(channel.purged_seq)),
         channel,
         delivered_seq,
         read_seq,

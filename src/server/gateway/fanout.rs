@@ -43,6 +43,11 @@ impl EventSink for Gateway {
             Event::MembersChanged { channel, seq, added, removed, by, origin } => {
                 self.members_changed(&channel, seq, added, removed, by, origin);
             }
+            Event::Purged { channel, seq } => {
+                if let Some(room) = self.rooms.get(channel) {
+                    room.purge(seq);
+                }
+            }
             Event::Typing { channel, username, session } => {
                 let Some(room) = self.rooms.get(channel) else { return };
                 let typist = self.sessions.by_id(session);

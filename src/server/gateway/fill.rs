@@ -53,7 +53,8 @@ impl Gateway {
                     hole = missing;
                     attempts = 0;
                 }
-                Some(_) if attempts < ATTEMPTS => {
+                // What is purged won't come.
+                Some(missing) if attempts < ATTEMPTS && missing.1 > room.purged_seq() + 1 => {
                     // Delivered before it is stored: it will be there soon.
                     tokio::time::sleep(Duration::from_millis(20 << attempts.min(6))).await;
                     attempts += 1;
@@ -86,7 +87,12 @@ impl Gateway {
             let end = room.last_seq();
             let newer = self.fetch(room, end, FETCH).await?;
             let is_all = newer.len() < FETCH;
+            let is_none = newer.is_empty();
             room.fill(newer);
+            if !is_none && room.last_seq() <= end {
+                // Purged, and the news of it is on its way; or else the store will have it soon.
+                return Err(StoreError::Unavailable(format!("{} has a hole behind {end}", room.id)));
+            }
             if is_all || room.last_seq() <= end {
                 break;
             }

@@ -49,7 +49,7 @@ impl Gateway {
                     }
                 }
                 messages.extend(ring);
-                let more = messages.first().is_some_and(|first| first.seq > 1);
+                let more = messages.first().is_some_and(|first| first.seq > room.purged_seq() + 1);
                 Ok((messages, more))
             }
         }

@@ -94,7 +94,11 @@ impl Gateway {
         };
         let mut resuming =
             Resuming { room, session: Arc::clone(session), position: after.min(last_seq), attempts: 0, done: None };
-        if last_seq.saturating_sub(after) > self.config.channels.resume_limit {
+        let purged_seq = resuming.room.purged_seq();
+        if purged_seq > after {
+            resuming.session.push(&Frame::Purged { channel, seq: purged_seq });
+        }
+        if last_seq.saturating_sub(after.max(purged_seq)) > self.config.channels.resume_limit {
             resuming.tell_gap(last_seq);
         }
         Ok(resuming)
@@ -132,13 +136,17 @@ impl Gateway {
 
 impl Gateway {
     /// Entries right after the position and not beyond the present end: what comes after it is delivered live.
-    async fn missed(&self, resuming: &Resuming, last_seq: Seq) -> Vec<Arc<Message>> {
+    async fn missed(&self, resuming: &mut Resuming, last_seq: Seq) -> Vec<Arc<Message>> {
         let Resuming { room, position, .. } = resuming;
+        // What is gone was said to be: by whoever began, or in the room.
+        *position = room.purged_seq().min(last_seq).max(*position);
         let held = room.newest(*position, last_seq);
-        if held.first().is_some_and(|first| first.seq == position + 1) {
+        if held.first().is_some_and(|first| first.seq == *position + 1) {
             return held;
         }
         match self.store.messages(room.id, Page::After(*position), PAGE).await {
+            // One that begins later has just been purged, and the news of it is on its way.
+            Ok(stored) if stored.first().is_some_and(|first| first.seq > *position + 1) => Vec::new(),
             Ok(stored) => stored.into_iter().filter(|message| message.seq <= last_seq).map(Arc::new).collect(),
             Err(error) => {
                 tracing::warn!(%error, "a resume waits for the store");

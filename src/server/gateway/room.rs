@@ -53,6 +53,8 @@ struct Inner {
     /// What was told: everything up to here is delivered to all, and read by all.
     delivered_by_all: Seq,
     read_by_all: Seq,
+    /// The log begins behind this, as far as is known.
+    purged_seq: Seq,
     /// The senders of what the ring holds up to here have been told that it is stored.
     told: Seq,
     /// What is said of the channel in lists, as of its `last_seq`; `None` when it may be out of date.
@@ -129,6 +131,7 @@ impl Room {
             ahead: None,
             delivered_by_all: 0,
             read_by_all: 0,
+            purged_seq: 0,
             told: 0,
             info: None,
             last_at: Millis(i64::MIN),
@@ -178,8 +181,29 @@ impl Room {
         Some((inner.last_seq, head + 1))
     }
 
+    /// Everything up to `seq` is gone from the log: says so, unless it is known, and forgets it. What of it comes by
+    /// still is taken note of, and shown to nobody.
+    pub fn purge(&self, seq: Seq) {
+        let mut inner = self.hold();
+        if seq <= inner.purged_seq {
+            return;
+        }
+        inner.purged_seq = seq;
+        let gone = inner.ring.partition_point(|(message, _)| message.seq <= seq);
+        inner.ring.drain(..gone);
+        inner.say(Arc::new(Encoded::new(Frame::Purged { channel: self.id, seq })), Audience::All);
+    }
+
+    /// The log begins behind this, as far as is known.
+    pub fn purged_seq(&self) -> Seq {
+        self.inner.lock().purged_seq
+    }
+
     /// Takes note of what is said of the channel in lists, unless something newer is known.
     pub fn learn(&self, info: &ChannelInfo, last_at: Option<Millis>) {
+        if info.purged_seq > self.purged_seq() {
+            self.purge(info.purged_seq);
+        }
         let mut inner = self.inner.lock();
         if inner.info.as_ref().is_none_or(|known| known.last_seq <= info.last_seq) {
             inner.info = Some(info.clone());
@@ -198,7 +222,7 @@ impl Room {
         if inner.ahead.is_some() || !inner.unsettled.is_empty() || inner.last_at.0 == i64::MIN {
             return None;
         }
-        let info = ChannelInfo { last_seq: inner.last_seq, ..inner.info.clone()? };
+        let info = ChannelInfo { last_seq: inner.last_seq, purged_seq: inner.purged_seq, ..inner.info.clone()? };
         let Inner { last_at, delivered_by_all, read_by_all, .. } = *inner;
         Some(KnownChannel { info, last_at, delivered_by_all, read_by_all })
     }
@@ -407,8 +431,12 @@ impl Inner {
     /// How many sessions it goes to.
     fn hand_out(&mut self, message: Arc<Message>, room: &Room) -> usize {
         let frame = Arc::new(Encoded::new(Frame::Message(Arc::clone(&message))));
-        let reached = self.members.iter().filter(|member| !member.paused).count();
-        self.say(Arc::clone(&frame), Audience::Live);
+        let is_purged = message.seq <= self.purged_seq;
+        let mut reached = 0;
+        if !is_purged {
+            reached = self.members.iter().filter(|member| !member.paused).count();
+            self.say(Arc::clone(&frame), Audience::Live);
+        }
         self.last_seq = message.seq;
         self.last_at = self.last_at.max(message.at);
         match Change::of(&message) {
@@ -425,10 +453,12 @@ impl Inner {
             }
             _ => {}
         }
-        if self.ring.len() >= room.ring_frames {
-            self.ring.pop_front();
+        if !is_purged {
+            if self.ring.len() >= room.ring_frames {
+                self.ring.pop_front();
+            }
+            self.ring.push_back((message, frame));
         }
-        self.ring.push_back((message, frame));
         reached
     }
 

@@ -1,5 +1,6 @@
 //! A process from its start to its end: a server, or a [`Worker`].
 
+mod retention;
 mod tasks;
 mod worker;
 
@@ -117,6 +118,7 @@ impl Server {
         let stop_workers = CancellationToken::new();
         if with_workers {
             let bus = backends.events.bus(Some(sink));
+            retention::keep_to(&config, &backends, Arc::clone(&bus), &mut background);
             let Backends { queue, store, index, answers, .. } = backends;
             let stages = Stages { queue, store, index, bus, answers };
             for lane in lanes(&stages, &Family::ALL, None) {

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -5,8 +6,8 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::lanes;
 use super::tasks::{Broken, all_ended, first_end};
+use super::{lanes, retention};
 use crate::config::Config;
 use crate::server::backends::{Backends, Part, worker_options};
 use crate::server::http::{self, health::Health};
@@ -36,10 +37,14 @@ impl Worker {
         listener: Option<TcpListener>,
     ) -> anyhow::Result<Self> {
         let recorder = metrics::install().context("can't begin to count")?;
-        let backends = Backends::open(&config, Part::Worker).await?;
+        let mut backends = Backends::open(&config, Part::Worker).await?;
+        let mut background = std::mem::take(&mut backends.background);
         let bus = backends.events.bus(None);
         let health = Health::new(backends.queue.clone(), None, recorder.clone());
-        let Backends { queue, store, index, answers, mut background, .. } = backends;
+        if families.contains(&Family::IndexTasks) {
+            retention::keep_to(&config, &backends, Arc::clone(&bus), &mut background);
+        }
+        let Backends { queue, store, index, answers, .. } = backends;
         let stages = Stages { queue, store, index, bus, answers };
         let there = stages.queue.shards(Family::DbTasks);
         if let Some(shard) = shards.unwrap_or_default().iter().find(|shard| **shard >= there) {

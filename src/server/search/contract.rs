@@ -3,6 +3,7 @@
 
 mod elasticsearch;
 mod facets;
+mod forgetting;
 mod matching;
 mod membership;
 mod paging;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::rebuild::Rebuild;
 use super::{Query, SearchError, SearchIndex};
 use crate::message::{ChannelId, ChannelKind, Kind, Message, Millis, Role, Seq, Username};
-use crate::server::store::{ChannelBatch, Member, NewChannel, Page, Store};
+use crate::server::store::{ChannelBatch, Member, NewChannel, Page, Purge, Store};
 use crate::wire::frame::{Hit, SearchPage};
 
 /// An index under test, with the store whose messages it holds.
@@ -32,6 +33,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn index(&self) -> Arc<dyn SearchIndex>;
 
     fn rebuild(&self) -> Arc<dyn Rebuild>;
+
+    fn purge(&self) -> Arc<dyn Purge>;
 
     /// Makes what was indexed findable, where that takes its time.
     async fn settle(&self);
@@ -68,6 +71,7 @@ macro_rules! contract_of {
             facets: the_ten_largest_are_named,
             facets: only_ones_own_channels_are_counted,
             facets: counts_do_not_depend_on_the_page,
+            forgetting: what_is_purged_is_found_no_more,
             rebuilding: a_new_index_has_all_that_is_stored,
             rebuilding: what_is_sent_meanwhile_is_in_both,
             rebuilding: the_former_index_can_be_used_again,

@@ -55,6 +55,14 @@ impl SearchIndex for Fts5Search {
         written.await.map_err(|error| SearchError::Unavailable(error.to_string()))
     }
 
+    async fn count(&self, entries: IndexRange) -> Result<u64, SearchError> {
+        let counted = self.database.read(move |connection| {
+            let Some(key) = key(connection, entries.channel)? else { return Ok(0) };
+            count_indexed(connection, (key, entries.first.saturating_sub(1) as i64, entries.last as i64))
+        });
+        counted.await.map_err(|error| SearchError::Unavailable(error.to_string()))
+    }
+
     /// Each is a transaction's, and these begin some milliseconds apart: with few entries in each, the index couldn't
     /// keep up with what is stored. They hold up the writer for about as long as that.
     fn page(&self) -> usize {
@@ -83,25 +91,33 @@ fn insert(connection: &Connection, table: &str, ranges: &str) -> rusqlite::Resul
 /// above the first seq, up to the second. To be called before they are removed, in the same transaction: the index reads
 /// there which words were theirs. How many were in the index in use.
 pub(crate) fn forget_indexed(connection: &Connection, range: (i64, i64, i64)) -> rusqlite::Result<u64> {
-    const ENTRIES: &str = "FROM messages m WHERE m.channel = ?1 AND m.seq > ?2 AND m.seq <= ?3";
-    let mut indexed = 0;
+    let indexed = count_indexed(connection, range)?;
     for table in [rebuild::LIVE, rebuild::NEXT, rebuild::FORMER] {
         if !rebuild::exists(connection, table)? {
             continue;
         }
-        let is_in = format!("EXISTS (SELECT 1 FROM {table}_docsize d WHERE d.id = m.position)");
-        if table == rebuild::LIVE {
-            let count = format!("SELECT count(*) {ENTRIES} AND {is_in}");
-            indexed = connection.prepare_cached(&count)?.query_row(range, |row| row.get::<_, i64>(0))? as u64;
-        }
         // https://sqlite.org/fts5.html#the_delete_command
         let delete = format!(
             "INSERT INTO {table} ({table}, rowid, body, channel)
-             SELECT 'delete', m.position, m.body, m.channel {ENTRIES} AND {is_in} ORDER BY m.position"
+             SELECT 'delete', m.position, m.body, m.channel FROM messages m
+             WHERE m.channel = ?1 AND m.seq > ?2 AND m.seq <= ?3
+               AND EXISTS (SELECT 1 FROM {table}_docsize d WHERE d.id = m.position)
+             ORDER BY m.position"
         );
         connection.prepare_cached(&delete)?.execute(range)?;
     }
     Ok(indexed)
+}
+
+/// How many of these are in the index in use.
+fn count_indexed(connection: &Connection, range: (i64, i64, i64)) -> rusqlite::Result<u64> {
+    let count: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM messages m WHERE m.channel = ?1 AND m.seq > ?2 AND m.seq <= ?3
+               AND EXISTS (SELECT 1 FROM messages_fts_docsize d WHERE d.id = m.position)",
+        )?
+        .query_row(range, |row| row.get(0))?;
+    Ok(count as u64)
 }
 
 /// The ranges with the channels' local keys, none overlapping another; without those of channels that aren't there.

@@ -102,6 +102,15 @@ pub trait SearchIndex: Search {
         Ok(0)
     }
 
+    /// How many of these entries are in the index in use. A moment old.
+    async fn count(&self, entries: IndexRange) -> Result<u64, SearchError>;
+
+    /// Whether another index is being built that may take in, from what it read of the store before, entries that
+    /// [`SearchIndex::forget`] has taken out.
+    async fn is_being_rebuilt(&self) -> Result<bool, SearchError> {
+        Ok(false)
+    }
+
     /// How many entries one call of [`SearchIndex::index`] should bring where there are many: so few that it does not
     /// hold others up for long, so many that they are written cheaply.
     fn page(&self) -> usize {

@@ -251,7 +251,9 @@ async fn check_events(process: &Process, channels: &[ChannelId], events: &[Event
                 assert_eq!((&entry.sender, entry.client_id), (sender, *client_id));
                 told.insert((*channel, *seq), ());
             }
-            Event::Rejected { .. } | Event::Refused { .. } | Event::Typing { .. } => panic!("{event:?}"),
+            Event::Rejected { .. } | Event::Refused { .. } | Event::Typing { .. } | Event::Purged { .. } => {
+                panic!("{event:?}")
+            }
             Event::Watermarks { channel, delivered, read } => {
                 assert!(delivered.max(read) <= &Some(logs[channel].len() as Seq));
             }

@@ -9,7 +9,7 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 34] = [
+const COMMANDS: [&[&str]; 35] = [
     &[],
     &["serve"],
     &["worker"],
@@ -23,6 +23,7 @@ const COMMANDS: [&[&str]; 34] = [
     &["verify"],
     &["doctor"],
     &["trace"],
+    &["purge-channel"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],

@@ -18,6 +18,8 @@ pub enum What<'a> {
     Response { status: u16 },
     /// `sh stop`: the server is told to stop.
     Stop,
+    /// `sh run`: an operator's command.
+    Run(&'a str),
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +56,7 @@ fn block<'a>(line: usize, info: &'a str, body: &'a str) -> Block<'a> {
         ["json", "shape", name] => What::Shape(name),
         ["json", "closed", name] => What::Closed(name),
         ["sh", "stop"] => return Block { line, what: What::Stop, headers: Vec::new(), json: Value::Null },
+        ["sh", "run"] => return Block { line, what: What::Run(body.trim()), headers: Vec::new(), json: Value::Null },
         ["http", kind] => return http(line, kind, body),
         _ => panic!("line {line}: {info:?} means nothing to the test"),
     };

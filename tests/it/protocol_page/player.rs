@@ -62,6 +62,12 @@ impl Player {
             What::Request { method, path } => self.request(method, path, block).await,
             What::Response { status } => self.expect_response(status, block),
             What::Stop => self.people.server.sigterm(),
+            What::Run(command) => {
+                let command = self.bindings.fill_text(command);
+                let words: Vec<&str> = command.split(' ').collect();
+                let (status, _, err) = self.people.server.aula(words.strip_prefix(&["aula"]).unwrap());
+                assert_eq!(status.code(), Some(0), "line {}: {err}", block.line);
+            }
             What::Shape(_) => {}
         }
     }

@@ -36,6 +36,7 @@ impl Crowd {
         }
         person.standing = Standing::Dialling;
         person.dialled_at = at;
+        person.tries_since.get_or_insert(at);
         let subprotocol = if person.speaks_msgpack { SUBPROTOCOL_MSGPACK } else { SUBPROTOCOL_JSON };
         let upgrade = Upgrade {
             host: &self.target.host,
@@ -123,7 +124,8 @@ impl Crowd {
         person.standing = Standing::Here;
         person.failures = 0;
         self.meter.connected += 1;
-        self.meter.record(Stage::Connect, person.dialled_at, at);
+        let since = person.tries_since.take().unwrap_or(person.dialled_at);
+        self.meter.record(Stage::Connect, since, at);
         let is_first = !std::mem::replace(&mut person.has_arrived, true);
         for head in &welcome.channels {
             if let Some(channel) = self.known.get(&head.id).copied() {

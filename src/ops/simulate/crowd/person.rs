@@ -25,6 +25,8 @@ pub(super) struct Person {
     pub standing: Standing,
     /// When the connection was begun.
     pub dialled_at: u64,
+    /// When it began to try, of tries that have failed so far.
+    pub tries_since: Option<u64>,
     /// Connections in a row that did not come to be.
     pub failures: u8,
     pub has_arrived: bool,
@@ -118,6 +120,7 @@ impl Person {
             number,
             standing: Standing::Away,
             dialled_at: 0,
+            tries_since: None,
             failures: 0,
             has_arrived: false,
             connection: None,
@@ -191,12 +194,12 @@ impl Room {
         Self { channel, seq: 0, delivered: 0, read: 0, is_behind: false, own: VecDeque::new() }
     }
 
-    /// An own message has its place.
-    pub fn wrote(&mut self, seq: Seq, scheduled: u64) {
-        if self.own.len() == OWN {
-            self.own.pop_front();
-        }
+    /// An own message has its place. Returns one that is followed no longer, because there are so many: whether all
+    /// members have it was said by then.
+    pub fn wrote(&mut self, seq: Seq, scheduled: u64) -> Option<bool> {
+        let given_up = if self.own.len() == OWN { self.own.pop_front() } else { None };
         self.own.push_back(Own { seq, scheduled, is_delivered: false });
+        given_up.map(|own| own.is_delivered)
     }
 
     /// All members have everything up to `seq`; says when those were to be sent of which that is news.

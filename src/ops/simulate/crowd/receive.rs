@@ -44,7 +44,11 @@ impl Crowd {
             return self.meter.record(Stage::SendToReceive, scheduled, at);
         }
         if let Some(room) = person.room_mut(channel) {
-            room.wrote(message.seq, scheduled);
+            // The slowest of all: left out unsaid, they would make the rest look better.
+            if let Some(is_delivered) = room.wrote(message.seq, scheduled) {
+                self.meter.error(Stage::Read, "given_up");
+                self.meter.errors(Stage::Delivered, "given_up", u64::from(!is_delivered));
+            }
         }
         if let Some(index) = message.client_id.and_then(|client_id| person.pending_by_id(client_id)) {
             self.expect(client, index);

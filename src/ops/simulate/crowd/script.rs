@@ -60,6 +60,8 @@ impl Script for Crowd {
             Received::Error(error) => self.refused(net, client, error, at),
             Received::Welcome(welcome) => self.welcomed(net, client, welcome, at),
             Received::Resumed { reference, channels } => self.resumed(net, client, *reference, channels, at),
+            // Its messages were received, or won't come: there is nothing to ask for.
+            Received::Purged(_) => {}
             Received::Gap(gap) => self.missed(net, client, gap.channel, at),
             Received::Page { reference, messages, more, .. } => {
                 self.page(net, client, *reference, messages, *more, at);
@@ -118,6 +120,7 @@ impl Crowd {
             }
             Received::Message(message) => message.channel,
             Received::Gap(gap) => Some(gap.channel),
+            Received::Purged(purged) => Some(purged.channel),
             Received::Status(
                 Status::Persisted { channel, .. }
                 | Status::Rejected { channel, .. }

@@ -34,6 +34,10 @@ impl Backend for OnElasticsearch {
         Arc::new(ElasticsearchRebuild::new(client, alias, Arc::clone(&store) as Arc<dyn Store>, store))
     }
 
+    fn purge(&self) -> Arc<dyn Purge> {
+        Arc::new(SqliteStore::new(self.database.database(), Duration::from_secs(60)))
+    }
+
     async fn settle(&self) {
         self.test.refresh().await;
     }

@@ -27,5 +27,9 @@ impl Backend for Sqlite {
         Arc::new(self.index.clone())
     }
 
+    fn purge(&self) -> Arc<dyn Purge> {
+        Arc::new(SqliteStore::new(self.database.database(), std::time::Duration::from_secs(60)))
+    }
+
     async fn settle(&self) {}
 }

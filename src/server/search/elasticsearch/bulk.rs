@@ -191,6 +191,7 @@ struct Reply {
 
 #[derive(Deserialize)]
 struct Item {
+    #[serde(alias = "delete")]
     index: Judged,
 }
 
@@ -212,6 +213,8 @@ impl Judged {
         match self.status {
             // 409: a document of this version or a higher one is there.
             200..300 | 409 => Verdict::Done,
+            // Deleted already.
+            404 if kind.is_empty() => Verdict::Done,
             429 => Verdict::Refused,
             // The index is of another version than this binary: a matter of migrating, not of this document.
             400 if kind == "strict_dynamic_mapping_exception" => Verdict::Failed(kind),

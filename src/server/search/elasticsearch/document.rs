@@ -50,13 +50,16 @@ impl Found {
     }
 }
 
+/// Above all versions of a document.
+const PURGED: u64 = 1 << 62;
+
 /// One entry of a bulk, ready to be sent as often as it takes.
 #[derive(Clone)]
 pub(super) struct Document {
     pub id: Uuid,
     pub channel: ChannelId,
     pub seq: Seq,
-    /// The action and the source.
+    /// The action and, of a deletion none, the source.
     pub lines: Bytes,
 }
 
@@ -71,6 +74,13 @@ impl Document {
             .map(|source| format!("{action}\n{source}\n"))
             .map_err(|error| SearchError::Unavailable(format!("a document can't be written: {error}")))?;
         Ok(Self { id: message.id, channel: message.channel, seq: message.seq, lines: lines.into() })
+    }
+
+    /// Takes a message out for good. The server forgets the version after a minute: whoever might write the document later
+    /// than that must be prevented from it otherwise.
+    pub fn deletion(id: Uuid, channel: ChannelId, seq: Seq) -> Self {
+        let action = json!({"delete": {"_id": id, "version": PURGED, "version_type": "external"}});
+        Self { id, channel, seq, lines: format!("{action}\n").into() }
     }
 
     /// What the index has of a message.

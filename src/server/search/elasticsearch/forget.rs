@@ -1,53 +1,103 @@
 //! Documents of entries that were purged.
 
 use elasticsearch::indices::IndicesRefreshParts;
-use elasticsearch::params::Conflicts;
-use elasticsearch::{DeleteByQueryParts, Elasticsearch};
+use elasticsearch::{CountParts, Elasticsearch, SearchParts};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
+use super::bulk::Bulk;
 use super::client;
+use super::document::Document;
+use crate::message::Seq;
 use crate::server::queue::IndexRange;
 use crate::server::search::SearchError;
 
+/// Documents looked for at once.
+const PAGE: usize = 2_000;
+
 #[derive(Deserialize)]
 struct Answer {
-    deleted: u64,
-    version_conflicts: u64,
-    failures: Vec<serde::de::IgnoredAny>,
+    hits: Hits,
 }
 
-/// Deletes the documents of these entries behind an alias; how many there were.
-///
-/// They are searched for, so what was written lately is made visible to searches first:
-/// <https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-delete-by-query>
+#[derive(Deserialize)]
+struct Hits {
+    hits: Vec<Hit>,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(rename = "_id")]
+    id: Uuid,
+    sort: (Seq,),
+}
+
+/// Deletes the documents of these entries behind an alias, each with a version above all others, so that a write that is
+/// on its way comes too late; how many there were. They are searched for, so what was written lately is made visible to
+/// searches first.
 pub(super) async fn remove(es: &Elasticsearch, alias: &str, entries: IndexRange) -> Result<u64, SearchError> {
-    let unavailable = |error: elasticsearch::Error| SearchError::Unavailable(client::failure(&error));
-    let refreshed = es.indices().refresh(IndicesRefreshParts::Index(&[alias])).send().await.map_err(unavailable)?;
-    if !refreshed.status_code().is_success() {
-        return Err(SearchError::Unavailable(client::refusal(refreshed).await));
+    refresh(es, alias).await?;
+    let (mut removed, mut after) = (0, entries.first.saturating_sub(1));
+    loop {
+        let found = find(es, alias, IndexRange { first: after + 1, ..entries }).await?;
+        let Some(last) = found.last() else { break };
+        after = last.sort.0;
+        removed += found.len() as u64;
+        let deletions = found.iter().map(|hit| Document::deletion(hit.id, entries.channel, hit.sort.0)).collect();
+        Bulk { client: es, alias }.write(deletions).await?;
+        if after >= entries.last {
+            break;
+        }
     }
-    let IndexRange { channel, first, last } = entries;
-    let of_channel = json!({"term": {"channel": channel}});
-    let between = json!({"range": {"seq": {"gte": first, "lte": last}}});
-    let response = es
-        .delete_by_query(DeleteByQueryParts::Index(&[alias]))
-        .conflicts(Conflicts::Proceed)
-        .refresh(true)
-        .body(json!({"query": {"bool": {"filter": [of_channel, between]}}}))
-        .send()
-        .await
-        .map_err(unavailable)?;
+    if removed > 0 {
+        refresh(es, alias).await?;
+    }
+    Ok(removed)
+}
+
+async fn refresh(es: &Elasticsearch, alias: &str) -> Result<(), SearchError> {
+    let response = es.indices().refresh(IndicesRefreshParts::Index(&[alias])).send().await.map_err(unavailable)?;
+    if response.status_code().is_success() {
+        return Ok(());
+    }
+    Err(SearchError::Unavailable(client::refusal(response).await))
+}
+
+/// The first of them, in the order of their seqs, which name each document: a page ends between two.
+async fn find(es: &Elasticsearch, alias: &str, entries: IndexRange) -> Result<Vec<Hit>, SearchError> {
+    let mut body = of(entries);
+    body["size"] = json!(PAGE);
+    body["_source"] = json!(false);
+    body["sort"] = json!(["seq"]);
+    let response = es.search(SearchParts::Index(&[alias])).body(body).send().await.map_err(unavailable)?;
     if !response.status_code().is_success() {
         return Err(SearchError::Unavailable(client::refusal(response).await));
     }
     let answer: Answer = response.json().await.map_err(unavailable)?;
-    if answer.version_conflicts > 0 || !answer.failures.is_empty() {
-        let Answer { version_conflicts, failures, .. } = answer;
-        return Err(SearchError::Unavailable(format!(
-            "of the purged documents, {version_conflicts} changed meanwhile and {} can't be deleted",
-            failures.len()
-        )));
+    Ok(answer.hits.hits)
+}
+
+fn unavailable(error: elasticsearch::Error) -> SearchError {
+    SearchError::Unavailable(client::failure(&error))
+}
+
+/// How many documents of these entries can be found behind an alias.
+pub(super) async fn count(es: &Elasticsearch, alias: &str, entries: IndexRange) -> Result<u64, SearchError> {
+    #[derive(Deserialize)]
+    struct Counted {
+        count: u64,
     }
-    Ok(answer.deleted)
+    let response = es.count(CountParts::Index(&[alias])).body(of(entries)).send().await.map_err(unavailable)?;
+    if !response.status_code().is_success() {
+        return Err(SearchError::Unavailable(client::refusal(response).await));
+    }
+    let Counted { count } = response.json().await.map_err(unavailable)?;
+    Ok(count)
+}
+
+fn of(IndexRange { channel, first, last }: IndexRange) -> Value {
+    let of_channel = json!({"term": {"channel": channel}});
+    let between = json!({"range": {"seq": {"gte": first, "lte": last}}});
+    json!({"query": {"bool": {"filter": [of_channel, between]}}})
 }

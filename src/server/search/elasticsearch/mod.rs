@@ -146,6 +146,14 @@ impl SearchIndex for ElasticsearchIndex {
         Ok(())
     }
 
+    async fn count(&self, entries: IndexRange) -> Result<u64, SearchError> {
+        forget::count(&self.client, &self.alias, entries).await
+    }
+
+    async fn is_being_rebuilt(&self) -> Result<bool, SearchError> {
+        self.is_alias(&rebuild::next(&self.alias)).await
+    }
+
     async fn forget(&self, entries: IndexRange) -> Result<u64, SearchError> {
         let mut removed = forget::remove(&self.client, &self.alias, entries).await?;
         for beside in [rebuild::next(&self.alias), rebuild::former(&self.alias)] {

@@ -113,7 +113,7 @@ impl Outside {
             Event::Watermarks { delivered, read, .. } => {
                 assert!(delivered.max(read) <= &Some(self.head()), "received but not stored");
             }
-            Event::Typing { .. } => panic!("a worker types"),
+            Event::Typing { .. } | Event::Purged { .. } => panic!("a worker does nothing of that: {event:?}"),
             Event::Refused { .. } => {}
         }
     }
