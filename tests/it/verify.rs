@@ -80,6 +80,11 @@ async fn each_damage_of_an_embedded_store_is_found_and_repaired() {
         let report = assert_clean(&on, &[]);
         assert_eq!((&report["channels"], &report["entries"]), (&json!(2), &json!(14 + 4)), "{report:#}");
 
+        // A log whose beginning was purged is whole.
+        let (status, _, err) = on.aula(&["purge-channel", &direct, "--before-seq", "3", "--yes"]);
+        assert!(status.success(), "{err}");
+        assert_clean(&on, &[]);
+
         let of_group = "channel = (SELECT channel FROM channels WHERE name = 'all')";
         let delete =
             |table: &str, user: &str| damage(&format!("DELETE FROM {table} WHERE {of_group} AND username = '{user}'"));

@@ -41,7 +41,8 @@ pub struct Life {
 pub enum Indexed {
     /// Only texts are.
     NotMeantToBe,
-    Indexed {
+    #[serde(rename = "indexed")]
+    Present {
         index: String,
     },
     Missing {
@@ -131,7 +132,7 @@ impl Indexed {
     fn text(&self) -> String {
         match self {
             Self::NotMeantToBe => "no, only texts are".to_owned(),
-            Self::Indexed { index } => format!("yes, in {index}"),
+            Self::Present { index } => format!("yes, in {index}"),
             Self::Missing { index, waiting: Some(0) } => {
                 format!("no, not in {index}, and nothing waits to be: `aula verify --repair` puts it there")
             }

@@ -156,7 +156,7 @@ impl Tracer<'_> {
             Ok::<_, crate::server::search::SearchError>((index, self.stored.index_audit.missing(vec![entry]).await?))
         };
         match asked.await {
-            Ok((index, missing)) if missing.is_empty() => Indexed::Indexed { index },
+            Ok((index, missing)) if missing.is_empty() => Indexed::Present { index },
             Ok((index, _)) => Indexed::Missing { index, waiting: self.waiting(Family::IndexTasks).await },
             Err(error) => Indexed::Unknown { why: error.to_string() },
         }

@@ -145,6 +145,14 @@ async fn each_damage_on_servers_is_found_and_repaired() {
             assert_repaired(&on, &patience);
         });
 
+        // A log whose beginning was purged is whole; and one of which nothing is left.
+        tokio::task::block_in_place(|| {
+            for before in ["4", "6"] {
+                let (status, _, err) = on.aula(&["purge-channel", &direct, "--before-seq", before, "--yes"]);
+                assert!(status.success(), "{err}");
+                assert_clean(&on, &patience);
+            }
+        });
         // What is gone stays gone.
         run(format!(
             "DELETE FROM messages_by_channel USING TIMESTAMP 6 WHERE channel_id = {group} AND bucket = 0 AND seq = 6"
