@@ -25,6 +25,7 @@ mod purge;
 mod raw;
 mod reindex;
 mod rng;
+mod runbooks;
 mod server;
 mod simulate;
 mod smoke;

@@ -19,10 +19,10 @@ pub struct Filter {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Only those that died then or later: a time (2026-11-22T20:00:00Z), or how long ago (2h)
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = arguments::moment)]
     since: Option<Millis>,
     /// Only those that died before
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = arguments::moment)]
     before: Option<Millis>,
     #[arg(skip)]
     pub ids: HashSet<String>,
@@ -61,18 +61,6 @@ impl Filter {
     }
 }
 
-/// A time, or how long ago.
-fn moment(text: &str) -> Result<Millis, String> {
-    if let Ok(ago) = arguments::duration(text) {
-        let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-        return Ok(Millis(Millis::now().0.saturating_sub(ago)));
-    }
-    let at: Result<jiff::Timestamp, _> = text.parse();
-    at.map(|at| Millis(at.as_millisecond())).map_err(|_error| {
-        "a time such as 2026-11-22T20:00:00Z is expected, or how long ago with its unit, such as 2h".to_owned()
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
@@ -93,14 +81,6 @@ mod tests {
             first_died_at: None,
             died_at: died_at.map(Millis),
         }
-    }
-
-    #[test]
-    fn a_moment_is_a_time_or_how_long_ago() {
-        assert_eq!(moment("2026-11-22T20:00:00.120Z"), Ok(Millis(1_795_377_600_120)));
-        let ago = Millis::now().0 - moment("2h").unwrap().0;
-        assert!((7_200_000..7_260_000).contains(&ago), "{ago}");
-        assert!(moment("yesterday").unwrap_err().contains("2h"));
     }
 
     proptest! {
