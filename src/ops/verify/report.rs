@@ -173,3 +173,40 @@ impl Report {
 fn things(count: u64) -> String {
     format!("{count} {} wrong", if count == 1 { "thing is" } else { "things are" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hole(first: u64) -> Finding {
+        Finding { channel: None, what: What::Hole { first, last: first } }
+    }
+
+    fn ended(repair: bool, repaired: &[bool], interrupted: bool) -> (Exit, String) {
+        let mut report = Report::new("here", repair);
+        repaired.iter().enumerate().for_each(|(first, repaired)| report.add(hole(first as u64), *repaired));
+        let exit = report.end(interrupted);
+        (exit, report.text())
+    }
+
+    #[test]
+    fn the_exit_says_what_is_left() {
+        assert_eq!(ended(false, &[], false).0, Exit::Done);
+        assert_eq!(ended(false, &[false], false).0, Exit::Failed);
+        assert_eq!(ended(true, &[true, true], false).0, Exit::Done);
+        assert_eq!(ended(true, &[true, false], false).0, Exit::Partly);
+        assert_eq!(ended(true, &[false], false).0, Exit::Failed);
+        assert_eq!(ended(false, &[], true).0, Exit::Partly);
+    }
+
+    #[test]
+    fn what_is_left_is_named_first_and_no_more_than_a_page() {
+        let (_, text) = ended(true, &[[true; 30].as_slice(), &[false]].concat(), false);
+        assert!(
+            text.contains("31 things are wrong, 30 repaired\n  hole: 31, 30 repaired\nentry 30 is missing"),
+            "{text}"
+        );
+        assert!(text.ends_with("… and 11 more (--output json names up to 1000)"), "{text}");
+        assert_eq!(text.lines().count(), 3 + NAMED + 1, "{text}");
+    }
+}

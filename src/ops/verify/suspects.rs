@@ -103,18 +103,36 @@ impl IndexLook {
             }
             pause = (pause * 2).min(PAUSE);
         }
-        if !suspects.missing.is_empty() && self.is_queue_full().await {
-            self.report.lock().on_their_way += suspects.missing.len() as u64;
-            suspects.missing.clear();
-        }
+        let waiting = self.under_way(&suspects.missing, began.elapsed()).await?;
+        self.report.lock().on_their_way += waiting.len() as u64;
+        suspects.missing.retain(|entry| waiting.binary_search(entry).is_err());
         self.accuse(suspects).await
     }
 
-    /// Whether index tasks wait: what is missing may be in one of them.
-    async fn is_queue_full(&self) -> bool {
+    /// Those that may be in a task that waits, ascending: first seen to be missing so long ago.
+    async fn under_way(&self, missing: &[Entry], ago: Duration) -> anyhow::Result<Vec<Entry>> {
+        let mut may_be = if missing.is_empty() {
+            Vec::new()
+        } else if let Some(waiting) = self.stored.index_audit.under_way(missing).await? {
+            waiting
+        } else if self.has_older_tasks(ago).await {
+            missing.to_vec()
+        } else {
+            Vec::new()
+        };
+        may_be.sort_unstable();
+        Ok(may_be)
+    }
+
+    /// Whether index tasks wait for so long, or for an unknown time.
+    async fn has_older_tasks(&self, ago: Duration) -> bool {
         let Some(look) = &self.queues else { return false };
+        let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
         match look.queue.stats().await {
-            Ok(lanes) => lanes.iter().any(|lane| lane.queue == Family::IndexTasks.as_str() && lane.depth > 0),
+            Ok(lanes) => lanes.iter().any(|lane| {
+                let is_old = lane.oldest_ms.is_none_or(|age| age >= ago);
+                lane.queue == Family::IndexTasks.as_str() && lane.depth > 0 && is_old
+            }),
             Err(error) => {
                 tracing::warn!(%error, "whether entries are on their way to the index can't be told");
                 false

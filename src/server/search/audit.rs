@@ -64,6 +64,11 @@ pub trait IndexAudit: Send + Sync + 'static {
     /// Those of the entries that are not in the index as of now.
     async fn missing(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, SearchError>;
 
+    /// Those of the entries that a task waits for, which is still to index them; `None` if tasks can't be looked into.
+    async fn under_way(&self, _entries: &[Entry]) -> Result<Option<Vec<Entry>>, SearchError> {
+        Ok(None)
+    }
+
     /// Those of the strays that are in the index as of now.
     async fn present(&self, strays: Vec<Stray>) -> Result<Vec<Stray>, SearchError>;
 

@@ -1,11 +1,14 @@
 //! What the table in use has, compared with the messages beside it.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use super::rebuild::LIVE;
 use super::{Fts5Search, recovery};
-use crate::message::{Kind, Millis};
+use crate::message::{ChannelId, Kind, Millis};
+use crate::server::queue::{Family, IndexRange, Task};
 use crate::server::search::SearchError;
 use crate::server::search::audit::{Differences, Entry, IndexAudit, IndexStep, Slice, Stray};
 use crate::server::sqlite::{Admission, DbError};
@@ -13,6 +16,8 @@ use crate::server::store::{sqlite_columns as columns, sqlite_key as key};
 
 /// Rows of the index in one step.
 const STEP: i64 = 5_000;
+/// Tasks that are looked into, at most.
+const TASKS: usize = 1_000;
 /// Entries that are counted, at most.
 const COUNTED: i64 = 10_000;
 /// Removals in one transaction.
@@ -87,6 +92,31 @@ impl IndexAudit for Fts5Search {
             Ok(missing)
         });
         read.await.map_err(unavailable)
+    }
+
+    async fn under_way(&self, entries: &[Entry]) -> Result<Option<Vec<Entry>>, SearchError> {
+        let read = self.database.read(|connection| {
+            let mut tasks = connection.prepare_cached("SELECT payload FROM tasks WHERE family = ?1 LIMIT ?2")?;
+            let family = Family::IndexTasks.as_str();
+            let payloads = tasks.query_map(params![family, TASKS as i64 + 1], |row| row.get::<_, Vec<u8>>(0))?;
+            payloads.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let payloads = read.await.map_err(unavailable)?;
+        if payloads.len() > TASKS {
+            return Ok(None);
+        }
+        let mut ranges: HashMap<ChannelId, Vec<IndexRange>> = HashMap::new();
+        for payload in &payloads {
+            // What can't be read indexes nothing.
+            if let Ok(Task::Index(task)) = Task::decode(payload) {
+                task.ranges.into_iter().for_each(|range| ranges.entry(range.channel).or_default().push(range));
+            }
+        }
+        let waits = |entry: &&Entry| {
+            let mut of_channel = ranges.get(&entry.channel).into_iter().flatten();
+            of_channel.any(|range| (range.first..=range.last).contains(&entry.seq))
+        };
+        Ok(Some(entries.iter().filter(waits).copied().collect()))
     }
 
     async fn present(&self, strays: Vec<Stray>) -> Result<Vec<Stray>, SearchError> {
