@@ -2,12 +2,14 @@
 
 mod channel;
 mod finding;
+mod others;
 mod report;
 mod suspects;
+mod tries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
@@ -15,20 +17,19 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::channel::{Eyes, Seen};
-use self::finding::{Finding, What};
+use self::finding::Finding;
 use self::report::Report;
 use self::suspects::{IndexLook, Suspects};
+use self::tries::Tries;
 use super::exit::Advise as _;
 use super::progress::Progress;
 use super::signals::Terminate;
 use super::{Context, Exit, arguments, migrate};
 use crate::config::{Config, Deployment};
-use crate::message::{ChannelId, Username};
+use crate::message::ChannelId;
 use crate::server::backends::{self, Stored};
 use crate::server::lock;
-use crate::server::search::audit::{Differences, Slice};
 use crate::server::store::{Part, Scanned, StoreError};
-use crate::server::worker::Backoff;
 
 /// Parts that the store is walked through in.
 const PARTS: usize = 16;
@@ -42,8 +43,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_ALONE: Duration = Duration::from_millis(200);
 /// Times that a channel is mended: mending members may show that their watermarks were wrong, too.
 const ROUNDS: usize = 3;
-/// How long a server that is not there is waited for.
-const GIVE_UP: Duration = Duration::from_secs(60);
 /// What the index may lag by, workers that come and go included.
 const LAG: Duration = Duration::from_secs(15);
 /// An embedded server looks for lost index tasks by itself, twice in this time.
@@ -297,81 +296,6 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// The rows of users' lists that no membership stands behind.
-    async fn lists(&self) -> anyhow::Result<()> {
-        let mut after = None;
-        while !self.stop.is_cancelled() {
-            let step = self.patiently(|| self.stored.audit.strays_in_lists(after.clone())).await?;
-            self.report.lock().list_rows += step.rows;
-            let fraction = OF_CHANNELS + (1.0 - OF_CHANNELS) / 2.0 * step.fraction;
-            self.progress.lock().show(fraction, self.eyes.entries.load(Ordering::Relaxed), "entries");
-            if !step.strays.is_empty() {
-                tokio::time::sleep(self.pause).await;
-            }
-            for stray in step.strays {
-                let finding = Finding { channel: stray.channel, what: What::Listed { user: stray.user.clone() } };
-                let Some(id) = stray.channel else {
-                    // A list of an embedded store skips it: it is seen by nobody.
-                    self.report.lock().add(finding, false);
-                    continue;
-                };
-                if self.report.lock().is_missing_member(stray.channel, &stray.user)
-                    || !self.is_listed_only(id, &stray.user).await?
-                {
-                    continue;
-                }
-                if self.repair {
-                    let head = self.patiently(|| self.stored.audit.extent(id)).await?;
-                    for mend in finding.what.mends(head.map_or(0, |extent| extent.last_seq)) {
-                        self.patiently(|| self.stored.audit.mend(id, mend.clone())).await?;
-                    }
-                }
-                let repaired = self.repair && !self.is_listed_only(id, &stray.user).await?;
-                self.report.lock().add(finding, repaired);
-            }
-            match step.rest {
-                Some(rest) => after = Some(rest),
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the channel is in the user's list, and the user is no member.
-    async fn is_listed_only(&self, id: ChannelId, user: &Username) -> anyhow::Result<bool> {
-        let listed = self.patiently(|| self.stored.audit.listed(id, vec![user.clone()])).await?;
-        let role = self.patiently(|| self.stored.store.role(id, user)).await?;
-        Ok(listed.iter().any(Option::is_some) && role.is_none())
-    }
-
-    /// What the index has of channels that are not there.
-    async fn through_the_index(&self) -> anyhow::Result<()> {
-        let mut after = None;
-        while !self.stop.is_cancelled() {
-            let step = self.stored.index_audit.walk(after).await?;
-            self.progress.lock().show(
-                OF_CHANNELS + (1.0 - OF_CHANNELS) / 2.0,
-                self.eyes.entries.load(Ordering::Relaxed),
-                "entries",
-            );
-            let exist = step.channels.into_iter().map(|id| async move {
-                let extent = self.patiently(|| self.stored.audit.extent(id)).await?;
-                anyhow::Ok(extent.is_none().then_some(id))
-            });
-            let looks: Vec<_> = exist.collect();
-            let unknown: Vec<Option<ChannelId>> =
-                stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
-            let all_of = |channel| Slice { channel, after: 0, through: u64::MAX, entries: Vec::new() };
-            self.index.compare(unknown.into_iter().flatten().map(all_of).collect()).await?;
-            self.index.suspect(Differences { missing: Vec::new(), strays: step.strays }).await?;
-            match step.rest {
-                Some(rest) => after = Some(rest),
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
     /// Tried again while a server is not there.
     async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(&self, ask: impl Fn() -> F) -> anyhow::Result<T> {
         let mut tries = Tries::new();
@@ -386,27 +310,6 @@ impl<'a> Job<'a> {
 
 fn is_among(finding: &Finding, others: &[Finding]) -> bool {
     others.iter().any(|other| other.what.is_same(&finding.what))
-}
-
-struct Tries {
-    backoff: Backoff,
-    began: Instant,
-}
-
-impl Tries {
-    fn new() -> Self {
-        Self { backoff: Backoff::new(), began: Instant::now() }
-    }
-
-    /// Errors: `error`, when that is enough.
-    async fn again(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
-        if self.began.elapsed() >= GIVE_UP {
-            return Err(error);
-        }
-        tracing::warn!(error = format!("{error:#}"), "a look is tried again");
-        self.backoff.pause().await;
-        Ok(())
-    }
 }
 
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {

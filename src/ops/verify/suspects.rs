@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::Tries;
 use super::finding::{Finding, What};
 use super::report::Report;
+use super::tries::Tries;
 use crate::message::{ChannelId, Kind, Message, Seq};
 use crate::server::backends::{Look, Stored};
 use crate::server::queue::Family;
