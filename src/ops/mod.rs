@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod exit;
 pub mod logging;
 pub mod migrate;
+pub mod moving;
 pub mod output;
 mod progress;
 mod purge_channel;
@@ -82,6 +83,10 @@ enum Command {
     Trace(trace::Args),
     Doctor(doctor::Args),
     PurgeChannel(purge_channel::Args),
+    Export(moving::export::Args),
+    Import(moving::import::Args),
+    Backup(moving::backup::Args),
+    Restore(moving::restore::Args),
     VerifyHistory(verify_history::Args),
     User(user::Args),
     Token(token::Args),
@@ -103,6 +108,10 @@ impl Command {
             Self::Trace(args) => args.run(context),
             Self::Doctor(args) => args.run(context),
             Self::PurgeChannel(args) => args.run(context),
+            Self::Export(args) => args.run(context),
+            Self::Import(args) => args.run(context),
+            Self::Backup(args) => args.run(context),
+            Self::Restore(args) => args.run(context),
             Self::VerifyHistory(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::User(args) => args.run(context),

@@ -4,6 +4,7 @@
 //! written goes into one transaction and one fsync, whatever stage it comes from.
 
 mod checkpoint;
+pub mod copy;
 mod error;
 pub mod holder;
 pub mod migrate;
