@@ -110,7 +110,9 @@ mod tests {
         writer.pragma_update(None, "journal_mode", "WAL").unwrap();
         let add =
             |n: u64| writer.execute("INSERT INTO settings VALUES (?1, ?2)", (n as i64, "x".repeat(8_000))).unwrap();
-        (0..2_000).for_each(|n| drop(add(n)));
+        for n in 0..2_000 {
+            add(n);
+        }
         let mut written = 2_000;
         let contents = copy(&from, &to, |_, _| {
             add(written);
