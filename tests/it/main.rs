@@ -19,6 +19,7 @@ mod faults;
 mod hostile;
 mod http;
 mod kill9;
+mod moves;
 mod people;
 mod protocol_page;
 mod purge;

@@ -9,7 +9,7 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 35] = [
+const COMMANDS: [&[&str]; 39] = [
     &[],
     &["serve"],
     &["worker"],
@@ -24,6 +24,10 @@ const COMMANDS: [&[&str]; 35] = [
     &["doctor"],
     &["trace"],
     &["purge-channel"],
+    &["export"],
+    &["import"],
+    &["backup"],
+    &["restore"],
     &["verify-history"],
     &["migrate"],
     &["migrate", "up"],
