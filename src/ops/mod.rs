@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod config;
 mod confirm;
 pub mod dead_letters;
+pub mod doctor;
 pub mod exit;
 pub mod logging;
 pub mod migrate;
@@ -24,7 +25,9 @@ mod signals;
 pub mod simulate;
 mod terminal;
 pub mod token;
+pub mod trace;
 pub mod user;
+pub mod verify;
 pub mod verify_history;
 pub mod worker;
 
@@ -76,6 +79,9 @@ enum Command {
     QueueStats(queue_stats::Args),
     Reindex(reindex::Args),
     DeadLetters(dead_letters::Args),
+    Verify(verify::Args),
+    Trace(trace::Args),
+    Doctor(doctor::Args),
     PurgeChannel(purge_channel::Args),
     Export(moving::export::Args),
     Import(moving::import::Args),
@@ -98,6 +104,9 @@ impl Command {
             Self::QueueStats(args) => args.run(context),
             Self::Reindex(args) => args.run(context),
             Self::DeadLetters(args) => args.run(context),
+            Self::Verify(args) => args.run(context),
+            Self::Trace(args) => args.run(context),
+            Self::Doctor(args) => args.run(context),
             Self::PurgeChannel(args) => args.run(context),
             Self::Export(args) => args.run(context),
             Self::Import(args) => args.run(context),

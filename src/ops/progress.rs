@@ -63,13 +63,18 @@ impl Progress {
             }
         }
     }
+
+    /// Removes what is on the terminal.
+    pub fn clear(&self) {
+        if let Kind::Terminal(bar) = &self.kind {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Kind::Terminal(bar) = &self.kind {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }
 

@@ -9,8 +9,10 @@ mod watch;
 
 use std::time::Duration;
 
+pub(super) use self::advice::advice;
 use self::check::Check;
-use self::row::{Picture, Sample};
+pub(super) use self::row::{Picture, Sample};
+pub(super) use self::verdict::Verdict;
 use super::{Context, Exit, migrate, terminal};
 use crate::config::{Config, Deployment};
 use crate::server::backends::{self, Look};

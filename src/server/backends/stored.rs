@@ -9,10 +9,12 @@ use crate::server::auth::Accounts;
 use crate::server::auth::cassandra::CassandraAccounts;
 use crate::server::auth::sqlite::SqliteAccounts;
 use crate::server::cassandra::Cassandra;
+use crate::server::search::audit::IndexAudit;
 use crate::server::search::rebuild::Rebuild;
 use crate::server::search::{ElasticsearchIndex, ElasticsearchRebuild, Fts5Search, SearchIndex, connect_elasticsearch};
 use crate::server::sqlite::migrate::{self, Mode};
 use crate::server::sqlite::{Database, FILE_NAME, Options};
+use crate::server::store::audit::Audit;
 use crate::server::store::{CassandraStore, Purge, Scan, SqliteStore, Store};
 
 /// The store, what can be read of all of it, the accounts and the index.
@@ -23,6 +25,8 @@ pub struct Stored {
     pub accounts: Arc<dyn Accounts>,
     pub index: Arc<dyn SearchIndex>,
     pub rebuild: Arc<dyn Rebuild>,
+    pub audit: Arc<dyn Audit>,
+    pub index_audit: Arc<dyn IndexAudit>,
     /// The file, or the keyspace.
     pub place: String,
 }
@@ -55,9 +59,11 @@ fn embedded(config: &Config) -> anyhow::Result<Stored> {
     Ok(Stored {
         store: Arc::clone(&store) as Arc<dyn Store>,
         scan: Arc::clone(&store) as Arc<dyn Scan>,
+        audit: Arc::clone(&store) as Arc<dyn Audit>,
         purge: store,
         accounts: Arc::new(SqliteAccounts::new(database)),
         index: Arc::new(search.clone()),
+        index_audit: Arc::new(search.clone()),
         rebuild: Arc::new(search),
         place,
     })
@@ -73,14 +79,18 @@ async fn distributed(config: &Config) -> anyhow::Result<Stored> {
     let (alias, asked) = (config.elasticsearch.alias.clone(), Arc::clone(&store) as Arc<dyn Store>);
     let (timeout, total_cap) = (config.search.timeout, config.search.total_cap as u64);
     let scan = Arc::clone(&store) as Arc<dyn Scan>;
+    let audit = Arc::clone(&store) as Arc<dyn Audit>;
     let rebuild = ElasticsearchRebuild::new(client.clone(), alias.clone(), Arc::clone(&asked), Arc::clone(&scan));
+    let rebuild = Arc::new(rebuild);
     Ok(Stored {
         store,
         scan,
         purge,
         accounts: Arc::new(accounts),
         index: Arc::new(ElasticsearchIndex::new(client, alias, asked, timeout, total_cap)),
-        rebuild: Arc::new(rebuild),
+        index_audit: Arc::clone(&rebuild) as Arc<dyn IndexAudit>,
+        rebuild,
+        audit,
         place,
     })
 }

@@ -165,6 +165,15 @@ impl Management {
         self.get(&["bindings", &self.vhost], &[]).await
     }
 
+    /// An answer as it is, and the broker's own time as its header says it: for what only a person looks at.
+    ///
+    /// Errors: also where this user may not ask that.
+    pub async fn ask(&self, path: &[&str]) -> Result<(Option<String>, serde_json::Value), Unavailable> {
+        let response = self.send(Method::GET, path, &[]).await?;
+        let date = response.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        Ok((date, response.json().await.map_err(failed)?))
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Unavailable> {
         let response = self.send(Method::GET, path, query).await?;
         response.json().await.map_err(failed)

@@ -1,6 +1,7 @@
 //! Search: an index of the stored messages, beside the store.
 
 mod answers;
+pub mod audit;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 pub mod contract;
@@ -21,7 +22,8 @@ use crate::wire::frame::SearchPage;
 
 pub use answers::{RabbitAnswers, receive as receive_answers};
 pub use elasticsearch::{
-    ElasticsearchIndex, ElasticsearchRebuild, connect as connect_elasticsearch, schema as elasticsearch_schema,
+    ElasticsearchIndex, ElasticsearchRebuild, connect as connect_elasticsearch, failure as elasticsearch_failure,
+    schema as elasticsearch_schema,
 };
 pub use fts5::Fts5Search;
 pub(crate) use fts5::forget_indexed;

@@ -1,5 +1,6 @@
 //! Stage 5: the stored log of each channel, its members and their watermarks.
 
+pub mod audit;
 mod cassandra;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]

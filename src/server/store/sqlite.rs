@@ -1,3 +1,4 @@
+mod audit;
 pub(crate) mod columns;
 mod purge;
 mod scan;

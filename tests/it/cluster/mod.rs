@@ -16,7 +16,8 @@ mod proxy;
 mod secured;
 pub mod servers;
 mod storm;
-mod trial;
+pub mod trial;
+mod verify;
 
 use std::cell::Cell;
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ use crate::client::{Client, Encoding};
 use crate::http::Http;
 use crate::server::{Builder, Server};
 
-const COMMANDS: [&[&str]; 36] = [
+const COMMANDS: [&[&str]; 39] = [
     &[],
     &["serve"],
     &["worker"],
@@ -20,6 +20,9 @@ const COMMANDS: [&[&str]; 36] = [
     &["dead-letters", "show"],
     &["dead-letters", "retry"],
     &["dead-letters", "purge"],
+    &["verify"],
+    &["doctor"],
+    &["trace"],
     &["purge-channel"],
     &["export"],
     &["import"],

@@ -38,7 +38,7 @@ pub fn connect(config: &config::Elasticsearch) -> anyhow::Result<Elasticsearch> 
 }
 
 /// Why there was no answer, down to the cause: the outermost error only names the address.
-pub(super) fn failure(error: &elasticsearch::Error) -> String {
+pub fn failure(error: &elasticsearch::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

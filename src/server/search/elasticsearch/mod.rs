@@ -2,6 +2,7 @@
 //!
 //! [`schema`] makes the template and the first index, [`bulk`] writes, [`request`] and [`page`] search.
 
+mod audit;
 mod bulk;
 mod client;
 mod cursor;
@@ -35,7 +36,7 @@ use crate::server::store::{Store, StoreError};
 use crate::wire::frame::SearchPage;
 
 use bulk::{Bulk, Written};
-pub use client::connect;
+pub use client::{connect, failure};
 use cursor::Cursor;
 use document::Document;
 pub use rebuild::ElasticsearchRebuild;

@@ -43,8 +43,8 @@ const SKEW_MS: i64 = 60_000;
 
 /// Rebuilds the index behind an alias from the store.
 pub struct ElasticsearchRebuild {
-    client: Elasticsearch,
-    alias: String,
+    pub(super) client: Elasticsearch,
+    pub(super) alias: String,
     store: Arc<dyn Store>,
     scan: Arc<dyn Scan>,
     size: Mutex<BulkSize>,
@@ -86,7 +86,7 @@ impl ElasticsearchRebuild {
         self.behind(&self.next()).await?.ok_or_else(|| SearchError::Invalid("no index is being built".into()))
     }
 
-    async fn call(&self, method: Method, path: &str, body: Value) -> Result<Value, SearchError> {
+    pub(super) async fn call(&self, method: Method, path: &str, body: Value) -> Result<Value, SearchError> {
         let body = (!body.is_null()).then(|| body.to_string());
         let response = schema::send(&self.client, method, path, body).await.map_err(unavailable)?;
         if !response.status_code().is_success() {

@@ -13,6 +13,7 @@
 //! anything else) finds entries above the head, and does the rest ([`repair`]).
 
 mod append;
+mod audit;
 mod errors;
 mod heads;
 mod lists;

@@ -90,6 +90,11 @@ statements! {
     // Of all partitions in a range of tokens: whichever node is asked, it asks those that have them.
     read scan_channels: "SELECT DISTINCT token(channel_id), channel_id, last_seq FROM users_by_channel
         WHERE token(channel_id) >= ? AND token(channel_id) <= ?";
+    // For looking at all of it, and mending it.
+    read next_seq: "SELECT seq FROM messages_by_channel WHERE channel_id = ? AND bucket = ? AND seq > ? AND seq <= ?
+        ORDER BY seq ASC LIMIT 1";
+    read listed: "SELECT joined_seq FROM channels_by_username WHERE username = ? AND channel_id = ?";
+    read scan_lists: "SELECT token(username), username, channel_id FROM channels_by_username";
     read count_channels: "SELECT count(*) FROM channels_by_username WHERE username = ?";
 }
 
