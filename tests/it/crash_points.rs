@@ -9,8 +9,9 @@ use crate::swarm::Swarm;
 
 /// At which passage of the point the server dies; one life each.
 const PASSAGES: [u32; 5] = [1, 2, 7, 40, 120];
-/// Under load each point is passed many times a second.
-const DEATH_LIMIT: Duration = Duration::from_secs(30);
+/// Under load each point is passed many times a second; a swarm that first finds its server again, on a busy machine,
+/// is slow to become load.
+const DEATH_LIMIT: Duration = Duration::from_secs(60);
 const SIGKILL: i32 = 9;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ const PAIRS: usize = 8;
 const OVERLOAD: Duration = Duration::from_secs(8);
 /// What each client sends at once, and how often: all together many times what may wait.
 const AT_ONCE: usize = 32;
-const EVERY: Duration = Duration::from_millis(10);
+const EVERY: Duration = Duration::from_millis(40);
 const MAX_DEPTH: usize = 64;
 /// Until a message that is sent after the overload is stored.
 const RECOVERY: Duration = Duration::from_secs(5);

@@ -72,6 +72,17 @@ fn lines(folder: &Path) -> BTreeMap<String, Vec<String>> {
     found
 }
 
+/// Two exports have the same lines; the first that differs is named.
+fn assert_same(one: &BTreeMap<String, Vec<String>>, other: &BTreeMap<String, Vec<String>>) {
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    for (key, lines) in one {
+        for (line, expected) in lines.iter().zip(&other[key]) {
+            assert_eq!(line, expected, "{key}");
+        }
+        assert_eq!(lines.len(), other[key].len(), "{key}");
+    }
+}
+
 /// A deployment with everything that is to be moved.
 struct Lot {
     people: People,
@@ -105,7 +116,8 @@ impl Lot {
         self.people.server.builder_ref().clone()
     }
 
-    /// Ends the server, and makes the long channel long and the short ones many.
+    /// Ends the server, and makes the long channel long and the short ones many. Who sends has read it, as ever: a
+    /// store that completes what a killed process was storing relies on that.
     fn stop_and_fill(&mut self) {
         self.people.server.sigterm();
         self.people.server.wait(END_LIMIT).expect("it ends");
@@ -121,11 +133,13 @@ impl Lot {
              SELECT ids.channel, n, randomblob(16), 'ada', randomblob(16), 'text', 'apple ' || n, {now} FROM more, ids;
              UPDATE channels SET last_seq = {LONG}, last_at = 1795377600000 + {LONG} WHERE channel IN ids;
              UPDATE users_by_channel SET delivered_seq = 900, read_seq = 700 WHERE channel IN ids AND username = 'bob';
+             UPDATE users_by_channel SET delivered_seq = {LONG}, read_seq = {LONG}
+             WHERE channel IN ids AND username = 'ada';
              CREATE TEMP TABLE short AS WITH RECURSIVE more(n) AS (SELECT 1000 UNION ALL SELECT n + 1 FROM more
                                                                   WHERE n < 999 + {SHORT}) SELECT n FROM more;
              INSERT INTO channels (channel, channel_id, kind, name, created_at, last_seq, last_at)
              SELECT n, randomblob(16), 'group', 'plot ' || n, {now}, 2, {now} FROM short;
-             INSERT INTO users_by_channel SELECT n, 'bob', 'owner', 1, 2, 1 FROM short;
+             INSERT INTO users_by_channel SELECT n, 'bob', 'owner', 1, 2, 2 FROM short;
              INSERT INTO channels_by_username SELECT 'bob', n, 1 FROM short;
              INSERT INTO messages (channel, seq, id, sender, client_id, kind, body, at)
              SELECT n, 1, randomblob(16), 'bob', randomblob(16), 'system', '{{\"created\":{{\"members\":[\"bob\"]}}}}', {now}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{LONG, Lot, SHORT, done, empty, killed, lines, place, refused, run, text};
+use super::{LONG, Lot, SHORT, assert_same, done, empty, killed, lines, place, refused, run, text};
 use crate::cluster::Cluster;
 use crate::cluster::namespace::Namespace;
 use crate::cluster::servers::Servers;
@@ -62,7 +62,7 @@ async fn an_embedded_deployment_moves_to_another() {
         );
         let (_kept, again) = place();
         done(&to, &["export", text(&again)], "exported");
-        assert_eq!(lines(&again), exported);
+        assert_same(&lines(&again), &exported);
         (to, exported)
     });
     let server = tokio::task::block_in_place(|| to.start());
@@ -97,7 +97,7 @@ async fn an_embedded_deployment_moves_to_servers() {
         import_through_kills(&to, text(&folder), &report["entries"]);
         let (_kept, again) = place();
         export_through_kills(&to, text(&again));
-        assert_eq!(lines(&again), exported);
+        assert_same(&lines(&again), &exported);
         (namespace, exported)
     });
     let cluster =
