@@ -7,11 +7,10 @@ mod output;
 mod way;
 
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,7 +18,7 @@ use uuid::Uuid;
 use self::channel::Written;
 use self::checkpoint::Checkpoint;
 use self::output::OutputFile;
-use self::way::{Found, Way};
+use self::way::Way;
 use super::files;
 use super::manifest::{self, Exported};
 use super::patience::patiently;
@@ -235,36 +234,39 @@ impl Job<'_> {
             if found.is_empty() {
                 break;
             }
-            let open = |found: Found| async move { (found, channel::open(&self.stored, found.channel).await) };
-            let mut opened = pin!(stream::iter(found).map(open).buffered(OPENED));
-            while let Some((found, opened)) = opened.next().await {
-                let mut into = match file.take() {
-                    Some(file) => file,
-                    None => self.next_file(checkpoint)?,
-                };
-                if let Some(opened) = opened? {
-                    let mut seen = checkpoint.entries() + into.entries();
-                    let mut walked = checkpoint.walked;
-                    let look = |more| {
-                        (seen, walked) = (seen + more, walked + more);
-                        progress.show((walked as f64 / all as f64).min(1.0), seen, "entries");
+            for found in found.chunks(OPENED) {
+                // All of them before any is written: one begun and left waiting would keep its place among the store's
+                // readers, and the pages of the channel that is written would wait behind it for ever.
+                let opened = try_join_all(found.iter().map(|found| channel::open(&self.stored, found.channel))).await?;
+                for (found, opened) in found.iter().zip(opened) {
+                    let mut into = match file.take() {
+                        Some(file) => file,
+                        None => self.next_file(checkpoint)?,
                     };
-                    if channel::write(&self.stored, opened, &mut into, &self.stop, look).await? == Written::Interrupted
-                    {
+                    if let Some(opened) = opened {
+                        let mut seen = checkpoint.entries() + into.entries();
+                        let mut walked = checkpoint.walked;
+                        let look = |more| {
+                            (seen, walked) = (seen + more, walked + more);
+                            progress.show((walked as f64 / all as f64).min(1.0), seen, "entries");
+                        };
+                        let written = channel::write(&self.stored, opened, &mut into, &self.stop, look).await?;
+                        if written == Written::Interrupted {
+                            file = Some(into);
+                            break 'walk;
+                        }
+                    }
+                    checkpoint.way.pass(found);
+                    // A purged beginning counts: the sum of the heads is what `all` is.
+                    checkpoint.walked += found.last_seq;
+                    if into.is_full() {
+                        self.keep(checkpoint, into)?;
+                    } else {
                         file = Some(into);
+                    }
+                    if self.stop.is_cancelled() {
                         break 'walk;
                     }
-                }
-                checkpoint.way.pass(&found);
-                // A purged beginning counts: the sum of the heads is what `all` is.
-                checkpoint.walked += found.last_seq;
-                if into.is_full() {
-                    self.keep(checkpoint, into)?;
-                } else {
-                    file = Some(into);
-                }
-                if self.stop.is_cancelled() {
-                    break 'walk;
                 }
             }
         }
