@@ -98,6 +98,11 @@ impl Output {
     }
 }
 
+/// `1 channel`, `2 channels`.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Text from elsewhere must not steer the terminal, nor break a table's line.
 pub(super) fn printable(text: &str) -> String {
     text.chars()

@@ -17,7 +17,8 @@ pub struct Progress {
     began: Instant,
     /// Where it was when it began: resumed work is not faster for what was done before.
     first: Option<(f64, u64)>,
-    shown: Option<Instant>,
+    /// The last line; work that is done before the first needs none.
+    shown: Instant,
     kind: Kind,
 }
 
@@ -42,7 +43,8 @@ impl Progress {
         } else {
             Kind::Lines
         };
-        Self { began: Instant::now(), first: None, shown: None, kind }
+        let now = Instant::now();
+        Self { began: now, first: None, shown: now, kind }
     }
 
     /// `fraction` is done, 0 to 1: so many `things` so far.
@@ -55,8 +57,8 @@ impl Progress {
                 bar.set_message(line(elapsed, first, (fraction, count), things));
             }
             Kind::Lines => {
-                if self.shown.is_none_or(|shown| shown.elapsed() >= BETWEEN_LINES) {
-                    self.shown = Some(Instant::now());
+                if self.shown.elapsed() >= BETWEEN_LINES {
+                    self.shown = Instant::now();
                     // A remark that can't be made is no reason to stop.
                     let _ = writeln!(io::stderr(), "{}", line(elapsed, first, (fraction, count), things));
                 }

@@ -67,9 +67,77 @@ pub fn columns(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     std::iter::once(head).chain(rows.iter().map(|row| line(row.iter().map(String::as_str).collect()))).collect()
 }
 
+/// As [`columns`], without those of `dispensable` for which `width` has no room: the first of them goes first. The last
+/// column may be cut to so many characters (see [`fit`]) before another goes for it.
+pub fn fitting(
+    mut header: Vec<&str>,
+    mut rows: Vec<Vec<String>>,
+    dispensable: &[&str],
+    last: usize,
+    width: Option<usize>,
+) -> Vec<String> {
+    let Some(width) = width else { return columns(&header, &rows) };
+    for name in dispensable {
+        let lines = columns(&header, &rows);
+        let before =
+            lines.first().map_or(0, |line| line.chars().count()) - header.last().map_or(0, |name| name.chars().count());
+        let needed = lines.iter().map(|line| line.chars().count().min(before.saturating_add(last))).max();
+        if needed.is_none_or(|needed| needed <= width) {
+            return lines;
+        }
+        if let Some(place) = header.iter().position(|known| known == name) {
+            leave_out(place, &mut header, &mut rows);
+        }
+    }
+    columns(&header, &rows)
+}
+
+/// A column goes.
+pub fn leave_out(place: usize, header: &mut Vec<&str>, rows: &mut [Vec<String>]) {
+    header.remove(place);
+    for row in rows {
+        row.remove(place);
+    }
+}
+
+/// `text` in lines of at most `width` characters, broken at blanks; a word that is longer is cut.
+pub fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width else { return vec![text.to_owned()] };
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(fit(word, Some(width))),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_dispensable_goes_where_it_is_narrow() {
+        let rows = || vec![vec!["1".to_owned(), "two".to_owned(), "a long reason".to_owned()]];
+        let shown = |last, width| fitting(vec!["ID", "KIND", "REASON"], rows(), &["KIND", "ID"], last, width);
+        assert_eq!(shown(99, None), ["ID  KIND  REASON", "1   two   a long reason"]);
+        assert_eq!(shown(99, Some(23)), ["ID  KIND  REASON", "1   two   a long reason"]);
+        assert_eq!(shown(99, Some(22)), ["ID  REASON", "1   a long reason"]);
+        assert_eq!(shown(6, Some(16)), ["ID  KIND  REASON", "1   two   a long reason"]);
+        assert_eq!(shown(6, Some(15)), ["ID  REASON", "1   a long reason"]);
+        assert_eq!(shown(99, Some(4)), ["REASON", "a long reason"]);
+    }
+
+    #[test]
+    fn text_is_broken_at_blanks() {
+        assert_eq!(wrapped("see `aula doctor` there", None), ["see `aula doctor` there"]);
+        assert_eq!(wrapped("see `aula doctor` there", Some(12)), ["see `aula", "doctor`", "there"]);
+        assert_eq!(wrapped("overlong is cut", Some(5)), ["over…", "is", "cut"]);
+    }
 
     #[test]
     fn lines_are_cut_to_the_width() {

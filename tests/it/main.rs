@@ -16,6 +16,7 @@ mod cluster;
 mod crash_points;
 mod doctor;
 mod faults;
+mod golden;
 mod hostile;
 mod http;
 mod kill9;

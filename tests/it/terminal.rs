@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::server::Server;
 const SOON: Duration = Duration::from_secs(20);
 const COLUMNS: u16 = 90;
 
-struct Terminal {
+pub struct Terminal {
     child: Child,
     keyboard: File,
     shown: mpsc::Receiver<Vec<u8>>,
@@ -24,11 +25,15 @@ struct Terminal {
 impl Terminal {
     /// `aula` with these words on a server's data directory, its three streams a terminal.
     fn run(server: &Server, words: &[&str], env: &[(&str, &str)]) -> Self {
-        let size = Winsize { ws_row: 20, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+        Self::of_columns(COLUMNS, server.data_dir(), words, env)
+    }
+
+    pub fn of_columns(columns: u16, data_dir: &Path, words: &[&str], env: &[(&str, &str)]) -> Self {
+        let size = Winsize { ws_row: 20, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).unwrap();
         let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_aula"));
-        command.arg("--data-dir").arg(server.data_dir()).args(words);
+        command.arg("--data-dir").arg(data_dir).args(words);
         command.env_remove("NO_COLOR").env_remove("COLUMNS").env_remove("LINES").env("TERM", "xterm");
         command.envs(env.iter().copied());
         command.stdin(end(&pair.slave)).stdout(end(&pair.slave)).stderr(end(&pair.slave));
@@ -57,7 +62,7 @@ impl Terminal {
         }
     }
 
-    fn end(mut self) -> (ExitStatus, String) {
+    pub fn end(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
         while let Ok(chunk) = self.shown.recv_timeout(Duration::from_secs(2)) {
             self.text.push_str(&String::from_utf8_lossy(&chunk));

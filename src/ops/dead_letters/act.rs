@@ -12,6 +12,7 @@ use super::Chosen;
 use super::plan::{Group, Plan};
 use crate::ops::confirm;
 use crate::ops::exit::Advise as _;
+use crate::ops::output::counted;
 use crate::ops::progress::Progress;
 use crate::ops::{Context, Exit, signals};
 use crate::server::queue::{DeadLetters, QueueError};
@@ -79,8 +80,8 @@ pub async fn run(context: &Context, letters: &dyn DeadLetters, chosen: Chosen, a
                 Act::Retry { .. } => ("Put back", ""),
                 Act::Purge => ("Throw away", ", for good"),
             };
-            let letters = if total == 1 { "letter" } else { "letters" };
-            if !confirm::ask(&format!("{what} {total} dead {letters}{can_undo}?"))? {
+            let letters = counted(total, "dead letter");
+            if !confirm::ask(&format!("{what} {letters}{can_undo}?"))? {
                 context.output.note("nothing was done");
                 return Ok(Exit::Failed);
             }
@@ -203,9 +204,9 @@ fn report(context: &Context, plan: &Plan, act: Act, dry_run: bool, outcome: &Out
             lines.push("no dead letter is meant by that".to_owned());
         } else if dry_run {
             lines.push(plan.text());
-            lines.push(format!("{total} dead letters would be {done}"));
+            lines.push(format!("{} would be {done}", counted(total, "dead letter")));
         } else {
-            lines.push(format!("{} of {total} dead letters {done}", outcome.done));
+            lines.push(format!("{} of {} {done}", outcome.done, counted(total, "dead letter")));
         }
         if outcome.interrupted {
             lines.push("interrupted: the rest is as it was; run it again".to_owned());

@@ -32,7 +32,7 @@ pub async fn list(
     } else {
         let rows: Vec<_> = shown.iter().map(View::cells).collect();
         let width = terminal::width();
-        let lines = terminal::columns(&View::HEADER, &rows);
+        let lines = terminal::fitting(View::HEADER.to_vec(), rows, &View::DISPENSABLE, View::SHORT_REASON, width);
         let text: String = lines.iter().map(|line| format!("{}\n", terminal::fit(line, width))).collect();
         context.output.text(&text)?;
     }

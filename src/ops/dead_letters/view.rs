@@ -80,6 +80,10 @@ impl View {
     }
 
     pub const HEADER: [&str; 8] = ["ID", "LANE", "KIND", "SENDER", "TRIES", "DIED", "CHANNEL", "REASON"];
+    /// What a narrow terminal goes without, the first of these first.
+    pub const DISPENSABLE: [&str; 5] = ["CHANNEL", "SENDER", "KIND", "TRIES", "DIED"];
+    /// So many characters of a reason say more than another column.
+    pub const SHORT_REASON: usize = 24;
 
     pub fn cells(&self) -> Vec<String> {
         let text = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());

@@ -112,7 +112,8 @@ fn kind(config: &Config) -> &'static str {
 }
 
 fn invalid(error: &anyhow::Error) -> Finding {
-    let what = format!("{error:#}").lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    // What it is caused by is a part of it.
+    let what = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
     Finding::problem("configuration", what, "`aula config check` says where; nothing else was looked at")
 }
 

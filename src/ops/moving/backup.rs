@@ -17,6 +17,7 @@ use super::workplace;
 use crate::config::Config;
 use crate::message::Millis;
 use crate::ops::exit::Advise as _;
+use crate::ops::output::counted;
 use crate::ops::progress::Progress;
 use crate::ops::signals::Terminate;
 use crate::ops::{Context, Exit, migrate as migrations};
@@ -212,7 +213,9 @@ impl Report {
         let Self { outcome, folder, backup, seconds } = self;
         let counts = backup.as_ref().map(|backup| {
             let Contents { users, channels, messages, tasks, .. } = &backup.contents;
-            format!("{messages} messages in {channels} channels, {users} users, {tasks} waiting tasks")
+            let counts = [(*messages, "message"), (*channels, "channel"), (*users, "user"), (*tasks, "waiting task")];
+            let [messages, channels, users, tasks] = counts.map(|(count, thing)| counted(count, thing));
+            format!("{messages} in {channels}, {users}, {tasks}")
         });
         let counts = counts.unwrap_or_default();
         match outcome {

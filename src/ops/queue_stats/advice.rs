@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::row::{Picture, Row};
 use super::verdict::Verdict;
+use crate::ops::output::counted;
 
 /// A line for each thing that is wrong with a queue.
 pub fn advice(picture: &Picture) -> Vec<String> {
@@ -30,9 +31,9 @@ pub fn advice(picture: &Picture) -> Vec<String> {
         }
         let dead: u64 = rows.iter().map(|row| row.lane.dead_letters).sum();
         if dead > 0 {
-            let letters = if dead == 1 { "letter" } else { "letters" };
+            let letters = counted(dead, "dead letter");
             lines.push(format!(
-                "{queue}: {dead} dead {letters}: `aula dead-letters list --queue {queue}` (runbooks/dead-letters.md)"
+                "{queue}: {letters}: `aula dead-letters list --queue {queue}` (runbooks/dead-letters.md)"
             ));
         }
     }

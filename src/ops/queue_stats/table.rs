@@ -6,7 +6,7 @@ use super::advice::advice;
 use super::row::{Picture, Row};
 use super::verdict::Verdict;
 use crate::ops::output::printable;
-use crate::ops::terminal::{age, columns, fit};
+use crate::ops::terminal::{age, fit, fitting, leave_out, wrapped};
 
 /// Names, in the order of the cells. The verdict is the last: it is painted where it ends.
 const HEADER: [&str; 14] = [
@@ -43,16 +43,7 @@ pub fn lines(picture: &Picture, width: Option<usize>, color: bool) -> Vec<String
             leave_out(place, &mut header, &mut rows);
         }
     }
-    let mut lines = columns(&header, &rows);
-    for name in DISPENSABLE {
-        if width.is_none_or(|width| lines.iter().all(|line| line.chars().count() <= width)) {
-            break;
-        }
-        if let Some(place) = header.iter().position(|known| *known == name) {
-            leave_out(place, &mut header, &mut rows);
-        }
-        lines = columns(&header, &rows);
-    }
+    let lines = fitting(header, rows, &DISPENSABLE, usize::MAX, width);
     let verdicts = std::iter::once(None).chain(picture.rows.iter().map(|row| Some(row.verdict)));
     let mut text: Vec<String> = lines
         .iter()
@@ -65,16 +56,9 @@ pub fn lines(picture: &Picture, width: Option<usize>, color: bool) -> Vec<String
     let advice = advice(picture);
     if !advice.is_empty() {
         text.push(String::new());
-        text.extend(advice.iter().map(|line| fit(line, width)));
+        text.extend(advice.iter().flat_map(|line| wrapped(line, width)));
     }
     text
-}
-
-fn leave_out(place: usize, header: &mut Vec<&str>, rows: &mut [Vec<String>]) {
-    header.remove(place);
-    for row in rows {
-        row.remove(place);
-    }
 }
 
 fn cells(row: &Row) -> Vec<String> {

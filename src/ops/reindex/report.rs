@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::checkpoint::Checkpoint;
 use super::{Exit, Indexes, Rejected};
+use crate::ops::output::counted;
 use crate::server::search::rebuild::Comparison;
 
 /// Messages named for people, at most; the JSON report has more.
@@ -158,8 +159,9 @@ pub fn foretold(indexes: &Indexes, channels: u64, entries: u64, place: &str) -> 
         Some(_) => "`aula reindex --resume` would go on with the one being built",
         None => "`aula reindex` would build a new one",
     };
+    let channels = counted(channels, "channel");
     format!(
-        "{place}: {entries} entries in {channels} channels\nin use: {live}; being built: {}; before it: {}\n{then}",
+        "{place}: {entries} entries in {channels}\nin use: {live}; being built: {}; before it: {}\n{then}",
         named(next),
         named(former)
     )

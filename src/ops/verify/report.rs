@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Exit;
 use super::finding::{Finding, What};
 use crate::message::{ChannelId, Username};
+use crate::ops::output::counted;
 
 /// Findings that are kept, at most; more are only counted.
 const KEPT: usize = 1_000;
@@ -123,8 +124,9 @@ impl Report {
     pub fn text(&self) -> String {
         let Self { place, channels, entries, seconds, found, repaired, .. } = self;
         let rate = *entries as f64 / seconds.max(0.1);
+        let channels = counted(*channels, "channel");
         let mut text =
-            format!("{place}: {entries} entries of {channels} channels looked through in {seconds} s ({rate:.0}/s)\n");
+            format!("{place}: {entries} entries of {channels} looked through in {seconds} s ({rate:.0}/s)\n");
         text.push_str(&match self.outcome {
             Some(Outcome::Clean) => "nothing is wrong".to_owned(),
             Some(Outcome::Found) => format!("{}; `aula verify --repair` mends what it can", things(*found)),

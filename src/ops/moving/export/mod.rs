@@ -26,6 +26,7 @@ use super::workplace;
 use crate::config::Deployment;
 use crate::message::{ChannelId, Millis, Seq};
 use crate::ops::exit::Advise as _;
+use crate::ops::output::counted;
 use crate::ops::progress::Progress;
 use crate::ops::signals::Terminate;
 use crate::ops::{Context, Exit};
@@ -307,14 +308,15 @@ impl Job<'_> {
             seconds,
         };
         self.context.output.value(&report, || {
-            let Report { folder, accounts, channels, entries, .. } = &report;
+            let Report { folder, entries, .. } = &report;
+            let (channels, accounts) = (counted(report.channels, "channel"), counted(report.accounts, "account"));
             match outcome {
                 Outcome::Exported => format!(
-                    "{entries} entries of {channels} channels and {accounts} accounts are in {folder}, in {seconds} s\n\
+                    "{entries} entries of {channels} and {accounts} are in {folder}, in {seconds} s\n\
                      `aula import {folder} --dry-run` at the other end says what it would do"
                 ),
                 Outcome::Interrupted => format!(
-                    "interrupted: {entries} entries of {channels} channels are in {folder}\n\
+                    "interrupted: {entries} entries of {channels} are in {folder}\n\
                      `aula export {folder} --resume` goes on"
                 ),
             }

@@ -183,14 +183,18 @@ fn sampled(connection: &Connection, sample: usize, different: &mut Vec<(ChannelI
          WHERE d.id >= ?1 AND m.deleted_at IS NULL ORDER BY d.id LIMIT 1"
     ))?;
     let mut search = connection.prepare(&format!("SELECT 1 FROM {NEXT} WHERE {NEXT} MATCH ?1 AND rowid = ?2"))?;
-    let mut sampled = 0;
+    let (mut sampled, mut before) = (0, None);
     for n in 0..sample as i128 {
-        let from = (i128::from(last.unwrap_or(0)) * n / sample as i128) as i64;
+        let from = (i128::from(last.unwrap_or(0)) * (n + 1) / sample as i128) as i64;
         let row = entry.query_row([from], |row| {
             let place = (ChannelId(row.get(1)?), columns::seq(row, 2)?);
             Ok((row.get::<_, i64>(0)?, place, row.get::<_, String>(3)?))
         });
         let Some((position, place, body)) = row.optional()? else { break };
+        // There are fewer than were asked for.
+        if before.replace(position) == Some(position) {
+            continue;
+        }
         // What follows a NUL is not indexed.
         let text = body.split('\0').next().unwrap_or_default();
         let Some(word) = words::split(text).into_iter().next() else { continue };
