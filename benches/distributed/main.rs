@@ -2,7 +2,7 @@
 //!
 //! Measured are sends persisted per second, as a ratio to a bare loop of the same work on the same servers (`bare.rs`
 //! says what it does); the time from a send on one gateway to its receipt on the other at a fixed rate; documents
-//! indexed per second, as a ratio to bare bulks; and how long a shard stands still when its worker is killed.
+//! indexed and reindexed per second, as ratios to bare bulks; and how long a shard stands still when its worker is killed.
 //! Measurement and bare loop alternate, so that a machine whose speed drifts slows both. At the end the same pairs talk
 //! once more, untimed, and what they see is judged by the oracle: a broken promise ends the run with an error.
 //!
@@ -84,6 +84,9 @@ async fn measure(site: Arc<Site>) {
     );
 
     let (indexed, bulks) = indexing(&site, stored).await;
+    let (entries, took) = tokio::task::block_in_place(|| site.reindex());
+    assert!(entries >= stored, "{entries} of {stored} in the new index");
+    let reindexed = entries as f64 / took.as_secs_f64();
     let takeovers = takeovers(&site, &clients, &mut workers).await;
     let judged = judge(&site, &gateways).await;
     drop((gateways, workers));
@@ -108,6 +111,8 @@ async fn measure(site: Arc<Site>) {
         "indexed_per_second": indexed.round(),
         "bare_bulk_per_second": bulks.round(),
         "indexing_ratio": thousandths(indexed / bulks),
+        "reindexed_per_second": reindexed.round(),
+        "reindexing_ratio": thousandths(reindexed / bulks),
         "takeover_ms": {"median": takeover, "max": longest, "kills": KILLS},
         "judged": {"sends": judged.sends, "deliveries": judged.deliveries},
     });
@@ -133,6 +138,8 @@ async fn measure(site: Arc<Site>) {
     println!("indexed per second           {indexed:>10.0}");
     println!("bare bulks, per second       {bulks:>10.0}");
     println!("ratio to bare bulks          {:>10.3}", indexed / bulks);
+    println!("reindexed per second         {reindexed:>10.0}   (read from the store, compared and swapped)");
+    println!("ratio to bare bulks          {:>10.3}", reindexed / bulks);
     println!(
         "from a worker's death to the next persisted message: median {takeover} ms, longest {longest} ms ({KILLS} kills)"
     );

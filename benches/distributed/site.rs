@@ -2,7 +2,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use scylla::client::session::Session;
@@ -122,6 +122,21 @@ impl Site {
         let mut process = Process::spawn(&mut command);
         process.line();
         process
+    }
+
+    /// Builds the index anew from the store: how many entries, and in how long.
+    pub fn reindex(&self) -> (u64, Duration) {
+        let reindex = |words: &[&str]| {
+            let ended =
+                self.aula("reindex").args(["--quiet", "--output", "json", "reindex"]).args(words).output().unwrap();
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+            serde_json::from_slice::<Value>(&ended.stdout).unwrap()
+        };
+        let began = Instant::now();
+        let report = reindex(&[]);
+        let took = began.elapsed();
+        reindex(&["--drop-former"]);
+        (report["entries"].as_u64().unwrap(), took)
     }
 
     /// A new user's access token.

@@ -14,6 +14,7 @@ pub mod logging;
 pub mod migrate;
 pub mod moving;
 pub mod output;
+mod patience;
 mod progress;
 mod purge_channel;
 pub mod queue_stats;

@@ -18,15 +18,15 @@ const DIED_AGO_MS: i64 = (3 * 24 + 2) * 3_600_000 + 1_800_000;
 
 /// A deployment that is the same each time but for its ids and moments, and whose server has ended.
 #[derive(Clone)]
-struct Stage {
-    on: Builder,
-    channel: String,
+pub struct Stage {
+    pub on: Builder,
+    pub channel: String,
     /// The id of its first message.
-    message: String,
+    pub message: String,
 }
 
 impl Stage {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let mut people =
             People::on(crate::server::Server::builder().env("AULA_QUEUE_SHARDS", 1), &["ada", "bob"]).await;
         let ada = people.client("ada", Encoding::Json).await;
@@ -40,19 +40,12 @@ impl Stage {
             people.server.sigterm();
             people.server.wait(std::time::Duration::from_secs(20)).expect("it ends");
         });
-        let file = Self::file(&on);
-        file.execute(
-            "INSERT INTO dead_letters (id, family, shard, payload, enqueued_at, reason, died_at)
-             VALUES (7, 'db_tasks', 0, x'09', ?1 - 60000, 'no good', ?1)",
-            [aula::message::Millis::now().0 - DIED_AGO_MS],
-        )
-        .unwrap();
         let message: [u8; 16] =
-            file.query_row("SELECT id FROM messages WHERE body = 'an apple'", [], |row| row.get(0)).unwrap();
+            Self::file(&on).query_row("SELECT id FROM messages WHERE body = 'an apple'", [], |row| row.get(0)).unwrap();
         Self { on, channel, message: uuid::Uuid::from_bytes(message).to_string() }
     }
 
-    fn file(on: &Builder) -> rusqlite::Connection {
+    pub fn file(on: &Builder) -> rusqlite::Connection {
         rusqlite::Connection::open(on.dir().join("aula.db")).unwrap()
     }
 
@@ -133,6 +126,13 @@ impl Form {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_command_prints_what_it_printed() {
     let stage = Stage::new().await;
+    Stage::file(&stage.on)
+        .execute(
+            "INSERT INTO dead_letters (id, family, shard, payload, enqueued_at, reason, died_at)
+             VALUES (7, 'db_tasks', 0, x'09', ?1 - 60000, 'no good', ?1)",
+            [aula::message::Millis::now().0 - DIED_AGO_MS],
+        )
+        .unwrap();
     let (channel, message) = (stage.channel.as_str(), stage.message.as_str());
     tokio::task::block_in_place(|| {
         stage.assert("queue-stats", &["queue-stats"], ALL);

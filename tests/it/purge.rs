@@ -1,25 +1,31 @@
 //! `aula purge-channel` and the retention: what is purged is read by nobody any more (promise P12).
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aula::oracle;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Encoding, recorder, send_request};
+use crate::cluster::Cluster;
+use crate::cluster::namespace::Namespace;
+use crate::cluster::servers::Servers;
+use crate::cluster::verify::cql;
 use crate::people::People;
-use crate::server::{Server, Worker};
+use crate::server::{Builder, Server, Worker};
 
 const SOON: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(120);
 const NOWHERE: &str = "00000000-0000-7000-8000-000000000000";
 
-fn purge(on: &Server, words: &[&str]) -> (Option<i32>, Value, String) {
+fn purge(on: &Builder, words: &[&str]) -> (Option<i32>, Value, String) {
     let (status, out, err) = on.aula(&[&["--output", "json", "purge-channel"], words].concat());
     (status.code(), serde_json::from_str(&out).unwrap_or(Value::Null), err)
 }
 
 /// Exits with 0.
-fn purged(on: &Server, words: &[&str]) -> Value {
+fn purged(on: &Builder, words: &[&str]) -> Value {
     let (code, report, err) = purge(on, words);
     assert_eq!(code, Some(0), "{words:?}: {report} {err}");
     report
@@ -72,7 +78,7 @@ async fn what_is_purged_is_gone_everywhere() {
     finds(&bob, &channel, "apple", &(2..=12).collect::<Vec<_>>()).await;
     cyd.close().await;
 
-    let plan = purged(&people.server, &[&channel, "--before-seq", "8", "--dry-run"]);
+    let plan = purged(people.server.builder_ref(), &[&channel, "--before-seq", "8", "--dry-run"]);
     assert_eq!((&plan["messages"], &plan["through"], &plan["left"]), (&json!(7), &json!(7), &json!(5)), "{plan}");
     assert_eq!(
         (&plan["indexed"], &plan["members"], &plan["name"]),
@@ -80,11 +86,11 @@ async fn what_is_purged_is_gone_everywhere() {
         "{plan}"
     );
     assert_eq!(ada.history_all(&channel).await.len(), 12, "nothing was done");
-    let (code, _, err) = purge(&people.server, &[&channel, "--before-seq", "8"]);
+    let (code, _, err) = purge(people.server.builder_ref(), &[&channel, "--before-seq", "8"]);
     assert_eq!(code, Some(2), "nobody is there to say yes");
     assert!(err.contains("--yes"), "{err}");
 
-    let report = purged(&people.server, &[&channel, "--before-seq", "8", "--yes"]);
+    let report = purged(people.server.builder_ref(), &[&channel, "--before-seq", "8", "--yes"]);
     assert_eq!((&report["entries"], &report["indexed"]), (&json!(7), &json!(6)), "{report}");
     for client in [&ada, &bob] {
         is_told(client, &channel, 7).await;
@@ -117,7 +123,7 @@ async fn what_is_purged_is_gone_everywhere() {
     is_told(&cyd, &channel, 7).await;
 
     // All of it; and a gateway that knows nothing of the time before.
-    let report = purged(&people.server, &[&channel, "--yes"]);
+    let report = purged(people.server.builder_ref(), &[&channel, "--yes"]);
     assert_eq!((&report["entries"], &report["through"]), (&json!(6), &json!(13)), "{report}");
     is_told(&ada, &channel, 13).await;
     assert!(ada.history_all(&channel).await.is_empty());
@@ -165,7 +171,7 @@ async fn a_purge_that_was_killed_is_finished_by_the_next() {
     assert!(left.len() < 12, "the first step is done");
     killed("purge_before_index:1");
     assert_eq!(seqs(&ada.history_all(&channel).await), [10, 11, 12]);
-    let report = purged(&people.server, &[&channel, "--before-seq", "10", "--yes"]);
+    let report = purged(people.server.builder_ref(), &[&channel, "--before-seq", "10", "--yes"]);
     assert_eq!(report["through"], json!(9), "{report}");
     for client in [&ada, &bob] {
         is_told(client, &channel, 9).await;
@@ -194,7 +200,9 @@ async fn what_is_sent_during_a_purge_stays_and_no_promise_is_broken() {
             if m == 20 && n > 0 {
                 let through = (last - 15).to_string();
                 let server = &people.server;
-                tokio::task::block_in_place(|| purged(server, &[&channel, "--before-seq", &through, "--yes"]));
+                tokio::task::block_in_place(|| {
+                    purged(server.builder_ref(), &[&channel, "--before-seq", &through, "--yes"])
+                });
             }
         }
     }
@@ -245,27 +253,18 @@ async fn the_retention_is_kept_to() {
     assert_eq!((&records[0]["channel"], &records[0]["cause"]), (&json!(short), &json!("retention")), "{out}");
 }
 
-#[test]
-fn under_load_a_purge_breaks_no_promise() {
-    let server = Server::start();
-    let url = format!("http://{}", server.addr());
+/// Purges while people write; `busiest` finds a channel that has something to purge, and its last seq.
+fn under_load(on: &Builder, address: SocketAddr, busiest: impl Fn() -> Option<(String, i64)>) {
+    let url = format!("http://{address}");
     let words = ["--output", "json", "simulate-clients", "--url", &url, "--clients", "20", "--rate", "200"];
     let more = ["--duration", "12s", "--ramp", "1s", "--check"];
-    let mut load = Worker::spawn(server.builder_ref(), &[&words[..], &more].concat());
-    let file = server.data_dir().join("aula.db");
-    let busiest = || -> Option<(String, i64)> {
-        let file = rusqlite::Connection::open(&file).unwrap();
-        let sql =
-            "SELECT channel_id, last_seq FROM channels WHERE last_seq > purged_seq + 60 ORDER BY last_seq DESC LIMIT 1";
-        let found = file.query_row(sql, [], |row| Ok((row.get::<_, uuid::Uuid>(0)?, row.get(1)?)));
-        found.ok().map(|(id, last)| (id.to_string(), last))
-    };
+    let mut load = Worker::spawn(on, &[&words[..], &more].concat());
     let (mut purges, begun) = (0, Instant::now());
     while begun.elapsed() < Duration::from_secs(11) {
         match busiest() {
             Some((channel, last)) => {
                 let seq = (last - 20).to_string();
-                purged(&server, &[&channel, "--before-seq", &seq, "--yes"]);
+                purged(on, &[&channel, "--before-seq", &seq, "--yes"]);
                 purges += 1;
             }
             None => std::thread::sleep(Duration::from_millis(200)),
@@ -276,6 +275,37 @@ fn under_load_a_purge_breaks_no_promise() {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["verdict"]["violations"], json!([]), "{report}");
     assert!(purges >= 3, "{purges} purges");
+    crate::verify::assert_clean(on, &[]);
+}
+
+#[test]
+fn under_load_a_purge_breaks_no_promise() {
+    let server = Server::start();
+    let file = server.data_dir().join("aula.db");
+    let busiest = || {
+        let file = rusqlite::Connection::open(&file).unwrap();
+        let sql =
+            "SELECT channel_id, last_seq FROM channels WHERE last_seq > purged_seq + 60 ORDER BY last_seq DESC LIMIT 1";
+        let found = file.query_row(sql, [], |row| Ok((row.get::<_, uuid::Uuid>(0)?, row.get(1)?)));
+        found.ok().map(|(id, last)| (id.to_string(), last))
+    };
+    under_load(server.builder_ref(), server.addr(), busiest);
+}
+
+#[test]
+fn on_servers_under_load_a_purge_breaks_no_promise() {
+    let cluster = Cluster::of(Arc::new(Namespace::new(&Servers::shared())), 1, 1, &[]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let session = runtime.block_on(cql(&cluster.namespace));
+    let busiest = || {
+        let heads = "SELECT DISTINCT channel_id, last_seq, purged_seq FROM users_by_channel";
+        let rows = runtime.block_on(session.query_unpaged(heads, ())).unwrap().into_rows_result().unwrap();
+        let heads = rows.rows::<(uuid::Uuid, Option<i64>, Option<i64>)>().unwrap().map(Result::unwrap);
+        let long = heads.filter_map(|(id, last, purged)| Some((id, last?, purged.unwrap_or(0))));
+        let long = long.filter(|(_, last, purged)| *last > purged + 60);
+        long.max_by_key(|(_, last, _)| *last).map(|(id, last, _)| (id.to_string(), last))
+    };
+    under_load(&cluster.builder(), cluster.gateways[0].addr(), busiest);
 }
 
 #[test]

@@ -7,13 +7,21 @@ use uuid::Uuid;
 /// Rows in a transaction.
 const ROWS: usize = 100;
 
+const SCHEMA: &str = concat!(
+    include_str!("../../../schema/sqlite/0001_initial.sql"),
+    include_str!("../../../schema/sqlite/0002_refusals.sql"),
+    include_str!("../../../schema/sqlite/0003_sends_by_time.sql"),
+    include_str!("../../../schema/sqlite/0004_deaths.sql"),
+    include_str!("../../../schema/sqlite/0005_purges.sql"),
+);
+
 /// The same rows in the same table with the same indexes and the same durability, and nothing else.
 pub fn rows_per_second(folder: &Path, body_bytes: usize, length: Duration) -> f64 {
     let path = folder.join(format!("bare-{}.db", Uuid::new_v4()));
     let mut connection = Connection::open(&path).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     connection.pragma_update(None, "synchronous", "FULL").unwrap();
-    connection.execute_batch(include_str!("../../../schema/sqlite/0001_initial.sql")).unwrap();
+    connection.execute_batch(SCHEMA).unwrap();
     let body = "x".repeat(body_bytes);
     let began = Instant::now();
     let mut rows = 0u64;

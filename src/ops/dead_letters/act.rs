@@ -206,7 +206,7 @@ fn report(context: &Context, plan: &Plan, act: Act, dry_run: bool, outcome: &Out
             lines.push(plan.text());
             lines.push(format!("{} would be {done}", counted(total, "dead letter")));
         } else {
-            lines.push(format!("{} of {} {done}", outcome.done, counted(total, "dead letter")));
+            lines.push(format!("{} of {total} dead letters {done}", outcome.done));
         }
         if outcome.interrupted {
             lines.push("interrupted: the rest is as it was; run it again".to_owned());

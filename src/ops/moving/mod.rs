@@ -6,7 +6,6 @@ pub mod export;
 mod files;
 pub mod import;
 mod manifest;
-mod patience;
 mod record;
 pub mod restore;
 mod unfinished;

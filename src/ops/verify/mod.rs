@@ -5,7 +5,6 @@ mod finding;
 mod others;
 mod report;
 mod suspects;
-mod tries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +19,8 @@ use self::channel::{Eyes, Seen};
 use self::finding::Finding;
 use self::report::Report;
 use self::suspects::{IndexLook, Suspects};
-use self::tries::Tries;
 use super::exit::Advise as _;
+use super::patience::patiently;
 use super::progress::Progress;
 use super::signals::Terminate;
 use super::{Context, Exit, arguments, migrate};
@@ -29,7 +28,7 @@ use crate::config::{Config, Deployment};
 use crate::message::ChannelId;
 use crate::server::backends::{self, Stored};
 use crate::server::lock;
-use crate::server::store::{Part, Scanned, StoreError};
+use crate::server::store::{Part, Scanned};
 
 /// Parts that the store is walked through in.
 const PARTS: usize = 16;
@@ -161,7 +160,7 @@ impl<'a> Job<'a> {
                 self.channels(&[channel], true).await?;
             }
             None => {
-                let parts = self.patiently(|| self.stored.scan.parts(PARTS)).await?;
+                let parts = patiently(async || self.stored.scan.parts(PARTS).await).await?;
                 let count = parts.len().max(1) as f64;
                 for (number, part) in parts.into_iter().enumerate() {
                     self.part(part, number as f64 / count, 1.0 / count).await?;
@@ -189,7 +188,7 @@ impl<'a> Job<'a> {
     async fn part(&self, part: Part, begin: f64, share: f64) -> anyhow::Result<()> {
         let (mut after, mut from) = (None, 0.0);
         while !self.stop.is_cancelled() {
-            let found = self.patiently(|| self.stored.scan.channels(part, after, CHANNELS)).await?;
+            let found = patiently(async || self.stored.scan.channels(part, after, CHANNELS).await).await?;
             let place = |scanned: &Scanned| {
                 let length = (part.through as f64 - part.after as f64).max(1.0);
                 ((scanned.cursor.place as f64 - part.after as f64) / length).clamp(0.0, 1.0)
@@ -253,13 +252,8 @@ impl<'a> Job<'a> {
         index: Option<&IndexLook>,
         thorough: bool,
     ) -> anyhow::Result<(ChannelId, Seen)> {
-        let mut tries = Tries::new();
-        loop {
-            match self.eyes.look(id, index, thorough).await {
-                Ok(seen) => return Ok((id, seen)),
-                Err(error) => tries.again(error).await?,
-            }
-        }
+        let seen = patiently(async || self.eyes.look(id, index, thorough).await).await?;
+        Ok((id, seen))
     }
 
     /// What is found a second time is so.
@@ -273,7 +267,7 @@ impl<'a> Job<'a> {
                 break;
             }
             for mend in left.iter().flat_map(|finding| finding.what.mends(head)) {
-                self.patiently(|| self.stored.audit.mend(id, mend.clone())).await?;
+                patiently(async || self.stored.audit.mend(id, mend.clone()).await).await?;
             }
             let (_, seen) = self.look(id, None, thorough).await?;
             let (stayed, gone): (Vec<_>, Vec<_>) =
@@ -294,17 +288,6 @@ impl<'a> Job<'a> {
         repaired.into_iter().for_each(|finding| report.add(finding, true));
         left.into_iter().for_each(|finding| report.add(finding, false));
         Ok(())
-    }
-
-    /// Tried again while a server is not there.
-    async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(&self, ask: impl Fn() -> F) -> anyhow::Result<T> {
-        let mut tries = Tries::new();
-        loop {
-            match ask().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => tries.again(error.into()).await?,
-            }
-        }
     }
 }
 

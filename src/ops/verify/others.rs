@@ -7,6 +7,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use super::finding::{Finding, What};
 use super::{Job, OF_CHANNELS, SIDE_BY_SIDE};
 use crate::message::{ChannelId, Username};
+use crate::ops::patience::patiently;
 use crate::server::search::audit::{Differences, Slice};
 
 impl Job<'_> {
@@ -14,7 +15,7 @@ impl Job<'_> {
     pub(super) async fn lists(&self) -> anyhow::Result<()> {
         let mut after = None;
         while !self.stop.is_cancelled() {
-            let step = self.patiently(|| self.stored.audit.strays_in_lists(after.clone())).await?;
+            let step = patiently(async || self.stored.audit.strays_in_lists(after.clone()).await).await?;
             self.report.lock().list_rows += step.rows;
             let fraction = OF_CHANNELS + (1.0 - OF_CHANNELS) / 2.0 * step.fraction;
             self.progress.lock().show(fraction, self.eyes.entries.load(Ordering::Relaxed), "entries");
@@ -34,9 +35,9 @@ impl Job<'_> {
                     continue;
                 }
                 if self.repair {
-                    let head = self.patiently(|| self.stored.audit.extent(id)).await?;
+                    let head = patiently(async || self.stored.audit.extent(id).await).await?;
                     for mend in finding.what.mends(head.map_or(0, |extent| extent.last_seq)) {
-                        self.patiently(|| self.stored.audit.mend(id, mend.clone())).await?;
+                        patiently(async || self.stored.audit.mend(id, mend.clone()).await).await?;
                     }
                 }
                 let repaired = self.repair && !self.is_listed_only(id, &stray.user).await?;
@@ -52,8 +53,8 @@ impl Job<'_> {
 
     /// Whether the channel is in the user's list, and the user is no member.
     async fn is_listed_only(&self, id: ChannelId, user: &Username) -> anyhow::Result<bool> {
-        let listed = self.patiently(|| self.stored.audit.listed(id, vec![user.clone()])).await?;
-        let role = self.patiently(|| self.stored.store.role(id, user)).await?;
+        let listed = patiently(async || self.stored.audit.listed(id, vec![user.clone()]).await).await?;
+        let role = patiently(async || self.stored.store.role(id, user).await).await?;
         Ok(listed.iter().any(Option::is_some) && role.is_none())
     }
 
@@ -61,14 +62,14 @@ impl Job<'_> {
     pub(super) async fn through_the_index(&self) -> anyhow::Result<()> {
         let mut after = None;
         while !self.stop.is_cancelled() {
-            let step = self.stored.index_audit.walk(after).await?;
+            let step = patiently(async || self.stored.index_audit.walk(after.clone()).await).await?;
             self.progress.lock().show(
                 OF_CHANNELS + (1.0 - OF_CHANNELS) / 2.0,
                 self.eyes.entries.load(Ordering::Relaxed),
                 "entries",
             );
             let exist = step.channels.into_iter().map(|id| async move {
-                let extent = self.patiently(|| self.stored.audit.extent(id)).await?;
+                let extent = patiently(async || self.stored.audit.extent(id).await).await?;
                 anyhow::Ok(extent.is_none().then_some(id))
             });
             let looks: Vec<_> = exist.collect();

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::finding::{Finding, What};
 use super::report::Report;
-use super::tries::Tries;
 use crate::message::{ChannelId, Kind, Message, Seq};
+use crate::ops::patience::patiently;
 use crate::server::backends::{Look, Stored};
 use crate::server::queue::Family;
 use crate::server::search::audit::{Differences, Entry, Slice, Stray};
@@ -56,13 +56,7 @@ impl IndexLook {
         if slices.is_empty() {
             return Ok(());
         }
-        let mut tries = Tries::new();
-        let differences = loop {
-            match self.stored.index_audit.compare(slices.clone()).await {
-                Ok(differences) => break differences,
-                Err(error) => tries.again(error.into()).await?,
-            }
-        };
+        let differences = patiently(async || self.stored.index_audit.compare(slices.clone()).await).await?;
         self.suspect(differences).await
     }
 

@@ -17,7 +17,7 @@ mod secured;
 pub mod servers;
 mod storm;
 pub mod trial;
-mod verify;
+pub mod verify;
 
 use std::cell::Cell;
 use std::net::SocketAddr;

@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use serde_json::Value;
+
 use super::namespace::Namespace;
 use super::servers::Breakable;
 
@@ -43,4 +45,34 @@ async fn an_error_names_what_to_set() {
         assert!(!said.contains("guessed"), "a password is shown: {said}");
         assert_eq!(said.lines().filter(|line| line.contains("error")).count(), 1, "said once: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_looks_at_their_certificates() {
+    let breakable = Breakable::take().await;
+    let namespace = tokio::task::block_in_place(|| Namespace::new(&breakable.servers));
+    let doctor = |wrong: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aula"));
+        command.arg("--config").arg(namespace.config()).args(["--output", "json", "doctor"]);
+        command.envs(wrong.iter().map(|(key, value)| (format!("AULA_{key}"), value)));
+        let ended = command.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let findings: Vec<Value> =
+            serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+        (ended.status.code(), findings)
+    };
+    let (code, findings) = doctor(&[]);
+    assert_eq!(code, Some(0), "{findings:#?}");
+    let of = |check: &str| findings.iter().filter(|finding| finding["check"] == check).collect::<Vec<_>>();
+    let certificates = of("certificates");
+    // Three of authorities, two of ours, and those of four servers.
+    assert!(certificates.len() >= 9, "{certificates:#?}");
+    for finding in certificates.iter().chain(&of("cassandra")).chain(&of("elasticsearch")).chain(&of("rabbitmq")) {
+        assert_eq!(finding["state"], "ok", "{finding:#}");
+    }
+    let (code, findings) = doctor(&[("CASSANDRA_PASSWORD", "guessed")]);
+    assert_eq!(code, Some(1), "{findings:#?}");
+    let refused = findings.iter().find(|finding| finding["check"] == "cassandra" && finding["state"] == "problem");
+    let cure = refused.unwrap_or_else(|| panic!("{findings:#?}")).to_string();
+    assert!(cure.contains("cassandra.password") && !cure.contains("guessed"), "{cure}");
 }

@@ -3,10 +3,10 @@
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::super::patience::patiently;
 use super::super::record::{Header, Record};
 use super::output::OutputFile;
 use crate::message::{ChannelId, Message, Seq};
+use crate::ops::patience::patiently;
 use crate::server::backends::Stored;
 use crate::server::store::{Page, StoreError};
 

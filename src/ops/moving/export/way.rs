@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::patience::patiently;
 use crate::message::{ChannelId, Seq};
+use crate::ops::patience::patiently;
 use crate::server::backends::Stored;
 use crate::server::store::{Cursor, Part, StoreError};
 

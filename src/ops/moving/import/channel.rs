@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::super::patience::patiently;
 use super::super::record::{Header, ListedMember};
 use super::reader::Piece;
 use super::report::Fate;
 use crate::message::{Message, Seq, Username};
+use crate::ops::patience::patiently;
 use crate::server::backends::Stored;
 use crate::server::queue::IndexRange;
 use crate::server::search::SearchError;

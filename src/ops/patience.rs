@@ -26,6 +26,14 @@ impl Passing for SearchError {
     }
 }
 
+/// Of a look at several stores.
+impl Passing for anyhow::Error {
+    fn is_passing(&self) -> bool {
+        self.downcast_ref::<StoreError>().is_some_and(Passing::is_passing)
+            || self.downcast_ref::<SearchError>().is_some_and(Passing::is_passing)
+    }
+}
+
 /// The call's outcome, after it was repeated for at most a minute while its error was a passing one.
 pub async fn patiently<T, E: Passing>(mut call: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
     let (give_up, mut backoff) = (Instant::now() + PATIENCE, Backoff::new());
