@@ -1,6 +1,8 @@
 //! Every `aula` command that a runbook or the README shows is run, as it stands there, by a shell: a page whose command
 //! is refused as no command of this program is out of date.
 
+mod examples;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
