@@ -340,3 +340,22 @@ impl Drop for Transaction<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TempDatabase;
+
+    /// A kill can't show it, as the system keeps what it has taken: only this line stands between a power cut and what was
+    /// accepted.
+    #[tokio::test]
+    async fn a_commit_is_synced_before_anybody_is_told() {
+        let kept = TempDatabase::new();
+        let database = kept.database();
+        let pragmas = database.write(|connection| {
+            let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+            let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+            Ok((synchronous, journal))
+        });
+        assert_eq!(pragmas.await.unwrap(), (2, "wal".to_owned()), "2: FULL");
+    }
+}

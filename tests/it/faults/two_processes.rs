@@ -1,5 +1,6 @@
 //! Gateway and workers as processes of their own on one data directory, each killed at random moments under load.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -14,6 +15,8 @@ use crate::swarm::Swarm;
 const KILLS: u64 = 32;
 /// A process lives this long before it is killed, in milliseconds.
 const LIFE: (u64, u64) = (10, 150);
+/// Under load each point is passed many times a second.
+const DEATH_LIMIT: Duration = Duration::from_secs(60);
 /// Short, so that a worker that stands still is overtaken within the test.
 const LEASE: Duration = Duration::from_millis(400);
 
@@ -56,6 +59,35 @@ impl Site {
         self.swarm.server_is_at(self.server.addr());
     }
 
+    /// The worker dies at this passage of a named point, and another comes in its place.
+    fn worker_dies_at(&mut self, point: &str, passage: u32) {
+        self.workers.remove(0).kill9();
+        let on = server_builder(&self.server).env("AULA_CRASH_AT", format!("{point}:{passage}"));
+        let mut dying = Worker::spawn(&on, &["worker", "--queue", "db_tasks", "--queue", "index_tasks"]);
+        let status = dying.wait(DEATH_LIMIT).unwrap_or_else(|| panic!("{point}:{passage} is not reached"));
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{point}:{passage}: {status}\n{}", dying.stderr());
+        assert!(dying.stderr().contains(&format!("crash point {point}")), "{}", dying.stderr());
+        self.workers.push(start_worker(&server_builder(&self.server), &[]));
+    }
+
+    /// The gateway dies at this passage, and starts again.
+    fn gateway_dies_at(&mut self, point: &str, passage: u32) {
+        self.server.builder_mut().set_env("AULA_CRASH_AT", format!("{point}:{passage}"));
+        self.restart_gateway();
+        let status = self.server.wait(DEATH_LIMIT).unwrap_or_else(|| panic!("{point}:{passage} is not reached"));
+        assert_eq!(
+            status.signal(),
+            Some(Signal::KILL.as_raw()),
+            "{point}:{passage}: {status}\n{}",
+            self.server.stderr()
+        );
+        assert!(self.server.stderr().contains(&format!("crash point {point}")), "{}", self.server.stderr());
+        self.swarm.server_is_down();
+        self.server.builder_mut().unset_env("AULA_CRASH_AT");
+        self.server.restart();
+        self.swarm.server_is_at(self.server.addr());
+    }
+
     /// The last kill is the gateway's: after it, everything that is open is repeated.
     async fn end(mut self, what: &str) {
         self.swarm.settle();
@@ -77,6 +109,25 @@ async fn worker_killed_again_and_again() {
             tokio::task::block_in_place(|| site.replace_worker(0));
         }
         site.end("kills of the only worker").await;
+    })
+    .await;
+}
+
+/// In one process a message is stored before it is shown. Here it is accepted by the gateway, shown by the worker, and
+/// stored after that: each death falls between two of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_dies_between_accepting_showing_storing_and_acknowledging() {
+    bounded(240, async {
+        let mut site = Site::start(1).await;
+        for passage in [1, 7, 40] {
+            for point in ["after_broadcast_before_store", "after_store_before_ack"] {
+                site.go_on_for_a_moment().await;
+                tokio::task::block_in_place(|| site.worker_dies_at(point, passage));
+            }
+            site.go_on_for_a_moment().await;
+            tokio::task::block_in_place(|| site.gateway_dies_at("after_accept", passage));
+        }
+        site.end("deaths at the named points").await;
     })
     .await;
 }
